@@ -1,0 +1,46 @@
+package secrets
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// hidden is what a secret shows of itself.
+const hidden = "REDACTED"
+
+// Value is a secret text. Printed, logged or marshalled it shows "REDACTED"
+// (and "" where it is empty, so that a missing secret can be told); only Reveal
+// gives the text.
+type Value struct{ text string }
+
+// NewValue makes a secret of text.
+func NewValue(text string) Value { return Value{text} }
+
+// Reveal returns the secret itself: for signing and sending, never for printing.
+func (v Value) Reveal() string { return v.text }
+
+// IsZero tells whether there is no secret.
+func (v Value) IsZero() bool { return v.text == "" }
+
+func (v Value) String() string {
+	if v.IsZero() {
+		return ""
+	}
+	return hidden
+}
+
+// Format hides the secret from every verb of fmt, %#v and %x included.
+func (v Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// LogValue hides the secret from log/slog.
+func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
+
+// MarshalText hides the secret from JSON, XML and whatever else asks for text.
+func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+var (
+	_ fmt.Stringer   = Value{}
+	_ fmt.Formatter  = Value{}
+	_ slog.LogValuer = Value{}
+)
