@@ -1,0 +1,203 @@
+package signer_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/signer"
+)
+
+// vector is one row of testdata/vectors.json: the documentation's own values
+// ("official") and values computed by two independent programs ("computed").
+type vector struct {
+	Name        string
+	Path        string
+	Params      map[string]json.RawMessage
+	MidasKey    string `json:"midas_key"`
+	SessionKey  string `json:"session_key"`
+	AccessToken string `json:"access_token"`
+	Sig         string
+	MPSig       string `json:"mp_sig"`
+}
+
+func v1Vectors(t testing.TB) []vector {
+	t.Helper()
+	text, err := os.ReadFile("testdata/vectors.json")
+	require.NoError(t, err)
+	var rows []vector
+	require.NoError(t, json.Unmarshal(text, &rows))
+	rows = slices.DeleteFunc(rows, func(v vector) bool { return v.MidasKey == "" })
+	require.Len(t, rows, 37)
+	return rows
+}
+
+// request turns a vector's JSON into strings: a number as it is written, never
+// through a float.
+func (v vector) request(t testing.TB) signer.V1 {
+	t.Helper()
+	r := signer.V1{Path: v.Path}
+	for name, raw := range v.Params {
+		value := string(raw)
+		if strings.HasPrefix(value, `"`) {
+			require.NoError(t, json.Unmarshal(raw, &value))
+		}
+		r.Params = append(r.Params, signer.Param{Name: name, Value: value})
+	}
+	return r
+}
+
+func TestSignaturesMatchTheVectors(t *testing.T) {
+	for _, v := range v1Vectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			r := v.request(t)
+			require.Equal(t, v.Sig, string(r.AppendSig(nil, signer.NewKey(v.MidasKey))))
+			require.Equal(t, v.MPSig, string(r.AppendMPSig(nil, signer.NewKey(v.SessionKey), v.AccessToken, v.Sig)))
+		})
+	}
+}
+
+// The hex values on WeChat's pages of pay, cancelpay, present and getbalance
+// follow from no published key. A test that expects them is wrong.
+func TestNoVectorCarriesAHexThatWeChatPrintedInError(t *testing.T) {
+	text, err := os.ReadFile("testdata/vectors.json")
+	require.NoError(t, err)
+	for _, prefix := range []string{"f705c735", "168704ac", "8bd582a6", "2651b0ee", "e53e5241", "39271a12", "d1f0a412"} {
+		require.NotContains(t, string(text), prefix)
+	}
+}
+
+func TestSignaturesAreAppended(t *testing.T) {
+	r := signer.V1{Path: "/p", Params: []signer.Param{{Name: "a", Value: "1"}}}
+	got := r.AppendSig([]byte(`"sig":"`), signer.NewKey("k"))
+	require.Equal(t, `"sig":"`, string(got[:7]))
+	require.Len(t, got, 7+signer.Size)
+}
+
+func TestTextsShowEveryFieldInByteOrder(t *testing.T) {
+	r := signer.V1{Path: "/cgi-bin/midas/pay", Params: []signer.Param{
+		{Name: "zone_id", Value: "1"}, {Name: "appid", Value: "wx"}, {Name: "app_remark", Value: "a b&c"},
+		{Name: "ts", Value: "7"}, {Name: "pf", Value: "android"},
+	}}
+	require.Equal(t, "app_remark=a b&c&appid=wx&pf=android&ts=7&zone_id=1"+
+		"&org_loc=/cgi-bin/midas/pay&method=POST&secret=****", string(r.AppendSigText(nil, "****")))
+	require.Equal(t, "access_token=T&app_remark=a b&c&appid=wx&pf=android&sig=S&ts=7&zone_id=1"+
+		"&org_loc=/cgi-bin/midas/pay&method=POST&session_key=****", string(r.AppendMPSigText(nil, "****", "T", "S")))
+}
+
+func TestAKeyNeverShowsItself(t *testing.T) {
+	key := signer.NewKey("canary-key")
+	inJSON, err := json.Marshal(map[string]any{"k": key})
+	require.NoError(t, err)
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", key, "inside", struct{ K *signer.Key }{key})
+
+	shown := fmt.Sprintf("%v %+v %#v %s %q %x %d %v", key, key, key, key, key, key, key, []any{key}) +
+		string(inJSON) + log.String()
+	require.NotContains(t, shown, "canary")
+	require.NotContains(t, shown, hex.EncodeToString([]byte("canary")))
+	require.Contains(t, shown, "REDACTED")
+}
+
+func TestOneKeySignsForManyAtOnce(t *testing.T) {
+	key := signer.NewKey("shared")
+	want := string(benchmarkRequest.AppendSig(nil, key))
+	for range 8 {
+		t.Run("caller", func(t *testing.T) {
+			t.Parallel()
+			for range 200 {
+				require.Equal(t, want, string(benchmarkRequest.AppendSig(nil, key)))
+			}
+		})
+	}
+}
+
+// naive is the formula of the documentation, written as simply as possible.
+func naive(params map[string]string, path, keyName, key string) string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		pairs = append(pairs, name+"="+params[name])
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	fmt.Fprintf(mac, "%s&org_loc=%s&method=POST&%s=%s", strings.Join(pairs, "&"), path, keyName, key)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func FuzzSignaturesMatchTheNaiveFormula(f *testing.F) {
+	f.Add("/cgi-bin/midas/pay", "amt", "123", "pay_item", "屠龙", "midas", "session", "token")
+	f.Add("/cgi-bin/midas/sandbox/pay", "zone_id", "1", "app_remark", "a=1&b=2", strings.Repeat("k", 65), "", "")
+	f.Fuzz(func(t *testing.T, path, name1, value1, name2, value2, midasKey, sessionKey, token string) {
+		params := map[string]string{"appid": "wx1", "ts": "1507530737"}
+		params[name1], params[name2] = value1, value2
+		delete(params, "sig")
+		delete(params, "access_token")
+		r := signer.V1{Path: path}
+		for name, value := range params {
+			r.Params = append(r.Params, signer.Param{Name: name, Value: value})
+		}
+
+		sig := naive(params, path, "secret", midasKey)
+		require.Equal(t, sig, string(r.AppendSig(nil, signer.NewKey(midasKey))))
+
+		params["access_token"], params["sig"] = token, sig
+		require.Equal(t, naive(params, path, "session_key", sessionKey),
+			string(r.AppendMPSig(nil, signer.NewKey(sessionKey), token, sig)))
+	})
+}
+
+var benchmarkRequest = signer.V1{Path: "/cgi-bin/midas/pay", Params: []signer.Param{
+	{Name: "amt", Value: "123"}, {Name: "appid", Value: "wx1234567"}, {Name: "bill_no", Value: "BillNo_123"},
+	{Name: "offer_id", Value: "12345678"}, {Name: "openid", Value: "odkx20ENSNa2w5y3g_qOkOvBNM1g"},
+	{Name: "pf", Value: "android"}, {Name: "ts", Value: "1507530737"}, {Name: "zone_id", Value: "1"},
+}}
+
+const (
+	benchmarkMidasKey   = "zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u"
+	benchmarkSessionKey = "V7Q38/i2KXaqrQyl2Yx9Hg=="
+)
+
+// A real access_token is about this long; 512 characters is what WeChat asks to
+// reserve.
+var benchmarkToken = strings.Repeat("T", 157)
+
+func BenchmarkBothSignatures(b *testing.B) {
+	midas, session := signer.NewKey(benchmarkMidasKey), signer.NewKey(benchmarkSessionKey)
+	var room [2 * signer.Size]byte
+	b.ReportAllocs()
+	for b.Loop() {
+		sig := benchmarkRequest.AppendSig(room[:0], midas)
+		_ = benchmarkRequest.AppendMPSig(room[signer.Size:signer.Size], session, benchmarkToken, benchmarkSigText)
+		_ = sig
+	}
+}
+
+var benchmarkSigText = strings.Repeat("5", signer.Size)
+
+// The floor: two HMACs over the same bytes with their states reused, no text to
+// build and no hex to write.
+func BenchmarkTwoBareHMACs(b *testing.B) {
+	sigText := benchmarkRequest.AppendSigText(nil, benchmarkMidasKey)
+	mpText := benchmarkRequest.AppendMPSigText(nil, benchmarkSessionKey, benchmarkToken, benchmarkSigText)
+	midas := hmac.New(sha256.New, []byte(benchmarkMidasKey))
+	session := hmac.New(sha256.New, []byte(benchmarkSessionKey))
+	var sum [sha256.Size]byte
+	b.ReportAllocs()
+	for b.Loop() {
+		midas.Reset()
+		midas.Write(sigText)
+		midas.Sum(sum[:0])
+		session.Reset()
+		session.Write(mpText)
+		session.Sum(sum[:0])
+	}
+}

@@ -1,0 +1,202 @@
+package wechat
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// FieldError says which part of a caller's request breaks which rule. It never
+// quotes a text that the caller sent, and of numbers only the first digits.
+type FieldError struct {
+	Field string // a field's name, or "body", "query", "method", …
+	Rule  string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Rule }
+
+// Decode reads a caller's unsigned JSON for the endpoint. The first rule that is
+// broken is returned as a *FieldError; the Request then holds what could be read
+// all the same, so that a refusal can name its bill_no.
+//
+// What the caller may leave out is still missing: see Complete. Signatures and
+// tokens are noted (see CallerSigned) and not kept.
+func Decode(e Endpoint, body []byte) (Request, error) {
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.source.Reset(body)
+	d.json.Reset(&d.source)
+
+	r := Request{endpoint: e}
+	if d.json.PeekKind() != '{' {
+		if len(bytes.TrimSpace(body)) == 0 {
+			return r, &FieldError{"body", "must be a JSON object, got nothing"}
+		}
+		return r, &FieldError{"body", "must be a JSON object"}
+	}
+	d.readToken()
+	for d.syntax == nil && d.json.PeekKind() != '}' {
+		d.readMember(&r)
+	}
+	d.readToken()
+	if _, err := d.json.ReadToken(); d.syntax == nil && err != io.EOF {
+		d.syntax = &FieldError{"body", "must be one JSON object, with nothing after it"}
+	}
+
+	switch {
+	case d.syntax != nil:
+		return r, d.syntax
+	case d.broken != nil:
+		return r, d.broken
+	}
+	return r, r.checkPresence()
+}
+
+// decoder is the working space of one Decode.
+type decoder struct {
+	source bytes.Reader
+	json   *jsontext.Decoder // strict: duplicate names and bad UTF-8 are errors
+	name   []byte
+
+	syntax error // nothing more can be read
+	broken error // the first rule broken; reading goes on for the bill_no
+}
+
+var decoders = sync.Pool{New: func() any {
+	return &decoder{json: jsontext.NewDecoder(bytes.NewReader(nil))}
+}}
+
+// release gives the working space back without the caller's data.
+func (d *decoder) release() {
+	d.source.Reset(nil)
+	d.json.Reset(&d.source)
+	d.syntax, d.broken = nil, nil
+	decoders.Put(d)
+}
+
+func (d *decoder) readToken() {
+	if d.syntax != nil {
+		return
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		d.syntax = explain(err)
+	}
+}
+
+// readMember reads one name and its value into r.
+func (d *decoder) readMember(r *Request) {
+	quoted, err := d.json.ReadValue()
+	if err != nil {
+		d.syntax = explain(err)
+		return
+	}
+	d.name, _ = jsontext.AppendUnquote(d.name[:0], quoted)
+
+	at := slices.IndexFunc(r.endpoint.API.fields, func(f field) bool { return f.name == string(d.name) })
+	if at < 0 {
+		d.readStranger(r)
+		return
+	}
+	f := &r.endpoint.API.fields[at]
+	kind := d.json.PeekKind()
+	if kind == '{' || kind == '[' {
+		d.refuse(f.name, "must not be nested")
+		d.skipValue()
+		return
+	}
+	raw, err := d.json.ReadValue()
+	if err != nil {
+		d.syntax = explain(err)
+		return
+	}
+	value, rule := f.read(kind, raw)
+	if rule == "" && value != "" {
+		rule = f.check(value)
+	}
+	if rule != "" {
+		d.refuse(f.name, rule)
+		return
+	}
+	r.values[at] = value
+}
+
+// readStranger reads the value of a name that is none of the API's fields.
+func (d *decoder) readStranger(r *Request) {
+	switch at := slices.Index(signatureFields, string(d.name)); {
+	case at >= 0:
+		r.signedWith = signatureFields[at]
+	case isWord(string(d.name)) && len(d.name) <= 64:
+		d.refuse(string(d.name), "is not a field of "+r.endpoint.API.Name+", which has "+r.endpoint.API.names())
+	default:
+		d.refuse("body", "has a field that "+r.endpoint.API.Name+" does not have; it has "+r.endpoint.API.names())
+	}
+	d.skipValue()
+}
+
+func (d *decoder) skipValue() {
+	if err := d.json.SkipValue(); err != nil {
+		d.syntax = explain(err)
+	}
+}
+
+func (d *decoder) refuse(name, rule string) {
+	if d.broken == nil {
+		d.broken = &FieldError{name, rule}
+	}
+}
+
+// read turns a JSON value into the field's text, "" for a value that says
+// nothing, or returns the rule that it breaks.
+func (f *field) read(kind jsontext.Kind, raw jsontext.Value) (value, rule string) {
+	switch {
+	case kind == 'n':
+		return "", ""
+	case f.number && kind == '0':
+		return string(raw), ""
+	case f.number:
+		return "", "must be a number, got " + kindName(kind)
+	case kind == '"':
+		if bytes.IndexByte(raw, '\\') < 0 {
+			return string(raw[1 : len(raw)-1]), ""
+		}
+		text, _ := jsontext.AppendUnquote(nil, raw) // valid: the decoder read it
+		return string(text), ""
+	default:
+		return "", "must be a string, got " + kindName(kind)
+	}
+}
+
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	default:
+		return "a boolean"
+	}
+}
+
+// explain turns a decoder's error into one that speaks of the caller's body.
+func explain(err error) error {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		errors.As(err, &syntax)
+		if name := syntax.JSONPointer.LastToken(); isWord(name) && len(name) <= 64 {
+			return &FieldError{name, "appears twice"}
+		}
+		return &FieldError{"body", "has a field twice"}
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return &FieldError{"body", "is not JSON: it ends too early"}
+	case strings.Contains(err.Error(), "invalid UTF-8"), strings.Contains(err.Error(), "surrogate"):
+		return &FieldError{"body", "must be UTF-8"}
+	default:
+		return &FieldError{"body", "is not JSON"}
+	}
+}

@@ -1,0 +1,108 @@
+package wechat
+
+import (
+	"slices"
+	"strings"
+)
+
+// Action is what an errcode means for the order that it answers.
+type Action uint8
+
+// The actions.
+const (
+	// Refused: the order was not carried out, and saying it again would not help.
+	Refused Action = iota
+	// Applied: the order was carried out.
+	Applied
+	// Done: an order with this number was carried out before.
+	Done
+	// Unsure: the order may or may not have been carried out, or will be yet.
+	Unsure
+	// TokenRefused: the access_token is no longer good. Midas was not reached.
+	TokenRefused
+	// SessionRefused: mp_sig or the player's session_key is not good.
+	SessionRefused
+	// KeyRefused: sig, and so the Midas key, environment or path is not good.
+	KeyRefused
+)
+
+// Errcode is one row of the table of errcodes.
+type Errcode struct {
+	Code    int
+	APIs    []*API // nil: all
+	Action  Action
+	Meaning string
+}
+
+// Errcodes is every errcode whose meaning is documented or has been reported. A
+// code may have rows for different APIs. Sources: the pages of the four APIs;
+// https://developers.weixin.qq.com/doc/oplatform/Return_codes/Return_code_descriptions_new.html
+// for the codes below 90000.
+var Errcodes = []Errcode{
+	{0, nil, Applied, "ok"},
+	// A timeout inside WeChat: the coins may be deducted. Same bill_no again.
+	{-1, nil, Unsure, "system busy"},
+
+	{90000, []*API{CancelPay}, Refused, "no such order"},
+	{90009, nil, SessionRefused, "mp_sig is wrong"},
+	{90010, nil, SessionRefused, "the player is not logged in or the login has expired"},
+	{90011, nil, KeyRefused, "sig is wrong"},
+	{90012, []*API{Pay, Present}, Done, "the order exists"},
+	{90013, []*API{Pay}, Refused, "the balance is short"},
+	{90014, []*API{CancelPay}, Refused, "the order is paid and confirmed"},
+	// A cancel's Done: the coins are back.
+	{90015, []*API{CancelPay}, Done, "the order is returned"},
+	{90016, []*API{CancelPay}, Unsure, "the order is being processed"},
+	{90017, nil, Refused, "no permission for this API"},
+	{90018, nil, Refused, "a parameter is wrong"},
+
+	{40001, nil, TokenRefused, "the access_token is invalid or not the latest"},
+	{40014, nil, TokenRefused, "the access_token is illegal"},
+	{42001, nil, TokenRefused, "the access_token has expired"},
+	{40013, nil, Refused, "the appid is wrong"},
+	{40101, nil, Refused, "a parameter is missing"},
+	{40164, nil, Refused, "this IP address is not on the app's list"},
+	{41001, nil, Refused, "the access_token is missing"},
+	{43002, nil, Refused, "must be POST"},
+	{43003, nil, Refused, "must be https"},
+	{44002, nil, Refused, "the body is empty"},
+	{45009, nil, Refused, "the daily quota is used up"},
+	{45011, nil, Refused, "too many calls this minute"},
+	{47001, nil, Refused, "the body is not JSON"},
+	{48001, nil, Refused, "the app may not use this API"},
+	{48017, nil, Refused, "this access point is retired"},
+}
+
+// Explain returns the table's row for a code that answers api. A code that the
+// table does not know is a definite refusal, as every code but those listed is.
+func (a *API) Explain(code int) Errcode {
+	for _, row := range Errcodes {
+		if row.Code == code && (row.APIs == nil || slices.Contains(row.APIs, a)) {
+			return row
+		}
+	}
+	return Errcode{Code: code, Action: Refused, Meaning: "not documented for " + a.Name}
+}
+
+// WeChat has answered -1, "system busy", for plain business failures, with the
+// reason in errmsg. These are the reasons seen; repeating such a call would never
+// end.
+var businessReasons = []string{
+	"1034-131-0",  // balance short: https://developers.weixin.qq.com/community/develop/doc/000aee3d6f0cd8344bb61d5955b400
+	"1021-1021-0", // currency code wrong: https://developers.weixin.qq.com/community/minigame/doc/000c0c6e4704c0884ceeda0685bc00
+}
+
+// Action returns what the answer means for an order of api.
+func (a Answer) Action(api *API) Action {
+	if a.Errcode == -1 && slices.ContainsFunc(businessReasons, a.beginsWith) {
+		return Refused
+	}
+	return api.Explain(a.Errcode).Action
+}
+
+// beginsWith tells whether errmsg begins with a business reason, as a whole: not
+// as the first digits of a longer number.
+func (a Answer) beginsWith(reason string) bool {
+	rest, ok := strings.CutPrefix(a.Errmsg, reason)
+	return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
+}

@@ -1,0 +1,138 @@
+package wechat
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// field is one row of WeChat's parameter tables.
+type field struct {
+	name string
+	// number: the value stands in JSON as a number. It is kept as the text that
+	// the caller wrote, never converted.
+	number bool
+	// optional fields are left out of body and signatures where they are empty.
+	optional bool
+	// filled by the sidecar where the caller leaves it out: a value, or (appid,
+	// offer_id, ts) what Complete and Sign know.
+	filled   bool
+	fallback string
+	// check returns the rule that a value breaks, or "".
+	check func(value string) string
+}
+
+// The fields of v1. Who fills what: https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html
+var (
+	appid   = field{name: "appid", filled: true, check: checkID}
+	offerID = field{name: "offer_id", filled: true, check: checkText}
+	openid  = field{name: "openid", check: checkID}
+	pf      = field{name: "pf", filled: true, fallback: "android", check: checkText}
+	ts      = field{name: "ts", number: true, filled: true, check: checkTimestamp}
+	userIP  = field{name: "user_ip", optional: true, check: checkIP}
+	zoneID  = field{name: "zone_id", filled: true, fallback: "1", check: checkText}
+
+	amt           = field{name: "amt", number: true, check: checkAmount}
+	appRemark     = field{name: "app_remark", optional: true, check: checkText}
+	billNo        = field{name: "bill_no", check: checkBillNo}
+	payItem       = field{name: "pay_item", optional: true, check: checkText}
+	presentCounts = field{name: "present_counts", number: true, check: checkAmount}
+)
+
+// maxFields is how many fields the API with the most of them has, pay.
+const maxFields = 11
+
+// v1Fields returns the fields that every v1 API has and its own, sorted as they
+// are signed.
+func v1Fields(own ...field) []field {
+	all := append([]field{appid, offerID, openid, pf, ts, userIP, zoneID}, own...)
+	slices.SortFunc(all, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// index returns the place of the field called name, or -1.
+func (a *API) index(name string) int {
+	return slices.IndexFunc(a.fields, func(f field) bool { return f.name == name })
+}
+
+// names lists the API's fields, for messages.
+func (a *API) names() string {
+	var names []string
+	for _, f := range a.fields {
+		names = append(names, f.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// A signature or token is the sidecar's to add. These are the names under which
+// callers have been seen to send one, in v1 and v2.
+var signatureFields = []string{"sig", "mp_sig", "pay_sig", "signature", "access_token"}
+
+func checkText(value string) string {
+	if strings.ContainsFunc(value, unicode.IsControl) {
+		return "must not contain control characters"
+	}
+	return ""
+}
+
+// checkID accepts what WeChat gives out as openid and appid. Both become part of
+// a path in the secret store, so nothing else may pass.
+func checkID(value string) string {
+	if len(value) > 128 || !isWord(value) {
+		return "must be 1 to 128 characters of A-Z a-z 0-9 _ -"
+	}
+	return ""
+}
+
+func checkBillNo(value string) string {
+	if len(value) > 63 || !isWord(value) {
+		return "must be 1 to 63 characters of A-Z a-z 0-9 _ -"
+	}
+	return ""
+}
+
+func isWord(value string) bool {
+	for i := range len(value) {
+		c := value[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return value != ""
+}
+
+// The largest integer that every reader of JSON keeps exact, 2^53-1. WeChat
+// documents no maximum; a number that the other side may round must not be
+// signed.
+const maxAmount = "9007199254740991"
+
+func checkAmount(literal string) string {
+	if !isDigits(literal) || literal[0] == '0' {
+		return fmt.Sprintf("must be a positive integer, got %.32s", literal)
+	}
+	if len(literal) > len(maxAmount) || len(literal) == len(maxAmount) && literal > maxAmount {
+		return "must be at most " + maxAmount
+	}
+	return ""
+}
+
+// A caller's ts is replaced, but one that is no time at all shows a mistake.
+func checkTimestamp(literal string) string {
+	if !isDigits(literal) {
+		return fmt.Sprintf("must be UNIX seconds, got %.32s", literal)
+	}
+	return ""
+}
+
+func isDigits(literal string) bool {
+	return literal != "" && strings.Trim(literal, "0123456789") == ""
+}
+
+func checkIP(value string) string {
+	if addr, err := netip.ParseAddr(value); err != nil || addr.Zone() != "" {
+		return "must be an IP address"
+	}
+	return ""
+}

@@ -1,0 +1,181 @@
+package wechat
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"midas-sidecar/secrets"
+	"midas-sidecar/signer"
+)
+
+// Request is what a caller wants of WeChat, checked. It is a value: nothing that
+// is done with it changes it for anyone else.
+type Request struct {
+	endpoint   Endpoint
+	values     [maxFields]string // by the place of the API's field; "" is left out
+	signedWith string
+}
+
+// Endpoint returns where the request goes.
+func (r Request) Endpoint() Endpoint { return r.endpoint }
+
+// Get returns the value of the field called name as it is signed, or "".
+func (r Request) Get(name string) string {
+	if at := r.endpoint.API.index(name); at >= 0 {
+		return r.values[at]
+	}
+	return ""
+}
+
+// BillNo returns the order number, or "" for a call that has none.
+func (r Request) BillNo() string { return r.Get(billNo.name) }
+
+// OpenID returns the player.
+func (r Request) OpenID() string { return r.Get(openid.name) }
+
+// Amount returns how many coins the call moves, 0 for none.
+func (r Request) Amount() int64 {
+	for _, name := range []string{amt.name, presentCounts.name} {
+		if literal := r.Get(name); literal != "" {
+			n, _ := strconv.ParseInt(literal, 10, 64) // checked by Decode
+			return n
+		}
+	}
+	return 0
+}
+
+// CallerSigned names the signature or token that the caller sent of its own, ""
+// if none. It is never part of the request.
+func (r Request) CallerSigned() string { return r.signedWith }
+
+// To returns the request as one for another environment.
+func (r Request) To(env Environment) Request {
+	r.endpoint = At(r.endpoint.API, env)
+	return r
+}
+
+// checkPresence reports the first field that only the caller can fill and did
+// not.
+func (r Request) checkPresence() error {
+	for i, f := range r.endpoint.API.fields {
+		if r.values[i] == "" && !f.optional && !f.filled {
+			return &FieldError{f.name, "is missing"}
+		}
+	}
+	return nil
+}
+
+// Complete fills in what the caller may leave out: appid and offer_id of the app,
+// zone_id "1", pf "android". A *FieldError says that the caller's appid or
+// offer_id is not the app's.
+func (r Request) Complete(appID, appOfferID string) (Request, error) {
+	for i, f := range r.endpoint.API.fields {
+		given, want := r.values[i], f.fallback
+		switch f.name {
+		case appid.name:
+			want = appID
+		case offerID.name:
+			want = appOfferID
+		}
+		switch {
+		case given == "":
+			r.values[i] = want
+		case given != want && (f.name == appid.name || f.name == offerID.name):
+			return r, &FieldError{f.name, "must be the configured app's"}
+		}
+	}
+	return r, nil
+}
+
+// Keys are what a request is signed with. SessionKey is nil where the app sends
+// no mp_sig.
+type Keys struct {
+	Midas       *signer.Key // of the environment that the request goes to
+	Session     *signer.Key // the player's
+	AccessToken secrets.Value
+}
+
+// Sign returns the request as it leaves: the fields in the order in which they are
+// signed, then sig and mp_sig, with the access_token in the query. now becomes ts,
+// in UNIX seconds.
+func (r Request) Sign(keys Keys, now time.Time) Outbound {
+	params := r.params(now)
+	text := signer.V1{Path: r.endpoint.Path, Params: params}
+	token := keys.AccessToken.Reveal()
+
+	var room [signer.Size]byte
+	sig := string(text.AppendSig(room[:0], keys.Midas))
+	body := r.appendBody(make([]byte, 0, 512), params)
+	body = append(body, `,"sig":"`...)
+	body = append(body, sig...)
+	if keys.Session != nil {
+		body = append(body, `","mp_sig":"`...)
+		body = text.AppendMPSig(body, keys.Session, token, sig)
+	}
+	body = append(body, `"}`...)
+	return newOutbound(r.endpoint.Path, token, body)
+}
+
+// CanonicalTexts returns the texts that sig and mp_sig sign, for a person to
+// read: keys and token are masked.
+func (r Request) CanonicalTexts(now time.Time) (sig, mpSig string) {
+	const mask = "******"
+	text := signer.V1{Path: r.endpoint.Path, Params: r.params(now)}
+	return string(text.AppendSigText(nil, mask)), string(text.AppendMPSigText(nil, mask, mask, mask))
+}
+
+// params are the fields that are signed and sent, sorted by name.
+func (r Request) params(now time.Time) []signer.Param {
+	params := make([]signer.Param, 0, maxFields)
+	for i, f := range r.endpoint.API.fields {
+		value := r.values[i]
+		if f.name == ts.name {
+			value = strconv.FormatInt(now.Unix(), 10)
+		}
+		if value != "" {
+			params = append(params, signer.Param{Name: f.name, Value: value})
+		}
+	}
+	return params
+}
+
+// appendBody appends params as a JSON object whose end is still open.
+func (r Request) appendBody(dst []byte, params []signer.Param) []byte {
+	for i, p := range params {
+		dst = append(dst, "{,"[min(i, 1)])
+		dst = append(dst, '"')
+		dst = append(dst, p.Name...)
+		dst = append(dst, `":`...)
+		if r.endpoint.API.fields[r.endpoint.API.index(p.Name)].number {
+			dst = append(dst, p.Value...)
+		} else {
+			dst, _ = jsontext.AppendQuote(dst, p.Value) // valid UTF-8: Decode read it
+		}
+	}
+	return dst
+}
+
+// Outbound is a message ready to leave for WeChat. Query and body hold secrets;
+// printed or logged it shows its path only.
+type Outbound struct {
+	path, query string
+	body        []byte
+}
+
+// Path returns the URL's path.
+func (o Outbound) Path() string { return o.path }
+
+// Query returns the URL's encoded query, which holds the access_token.
+func (o Outbound) Query() string { return o.query }
+
+// Body returns the bytes to send. They must not be changed.
+func (o Outbound) Body() []byte { return o.body }
+
+// Format shows the path alone.
+func (o Outbound) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "POST "+o.path) }
+
+var _ fmt.Formatter = Outbound{}

@@ -1,0 +1,85 @@
+package wechat
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"midas-sidecar/secrets"
+)
+
+// StableTokenPath is where access_tokens come from.
+const StableTokenPath = "/cgi-bin/stable_token"
+
+// newOutbound returns a message to path with the token in its query, if any.
+func newOutbound(path, accessToken string, body []byte) Outbound {
+	query := ""
+	if accessToken != "" {
+		query = "access_token=" + url.QueryEscape(accessToken)
+	}
+	return Outbound{path: path, query: query, body: body}
+}
+
+// StableToken returns the call that asks for the app's access_token in normal
+// mode: the token in use as long as it is good for five minutes more, else a new
+// one, which leaves the old one good for five minutes. It never forces a refresh,
+// which would take the token away from every other process of the app.
+//
+// Source: https://developers.weixin.qq.com/minigame/dev/api-backend/open-api/access-token/auth.getStableAccessToken.html
+func StableToken(appID string, appSecret secrets.Value) Outbound {
+	body := []byte(`{"grant_type":"client_credential","appid":`)
+	body, _ = jsontext.AppendQuote(body, appID)
+	body = append(body, `,"secret":`...)
+	body, _ = jsontext.AppendQuote(body, appSecret.Reveal())
+	body = append(body, '}')
+	return newOutbound(StableTokenPath, "", body)
+}
+
+// ReadToken reads the answer to StableToken: a token and how long it is good for.
+// The error names WeChat's errcode where there is one, and quotes nothing else.
+func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error) {
+	members, err := readObject(body)
+	if err != nil {
+		return secrets.Value{}, 0, fmt.Errorf("reading the token: %w", err)
+	}
+	if answer, err := ReadAnswer(body); err == nil && answer.Errcode != 0 {
+		return secrets.Value{}, 0, TokenError{answer.Errcode}
+	}
+	token = secrets.NewValue(stringOf(members["access_token"]))
+	seconds, err := strconv.ParseUint(string(members["expires_in"]), 10, 31)
+	if token.IsZero() || err != nil {
+		return secrets.Value{}, 0, fmt.Errorf("reading the token: the answer has no access_token or no expires_in")
+	}
+	return token, time.Duration(seconds) * time.Second, nil
+}
+
+// TokenError says that WeChat gives no access_token. Its errmsg is left out: it
+// may quote what was sent.
+type TokenError struct{ Errcode int }
+
+func (e TokenError) Error() string {
+	return fmt.Sprintf("WeChat refuses an access_token: errcode %d (%s)", e.Errcode, tokenMeanings[e.Errcode])
+}
+
+var tokenMeanings = map[int]string{
+	-1:    "system busy",
+	40001: "the app secret is wrong",
+	40002: "the grant_type is wrong",
+	40013: "the appid is wrong",
+	40125: "the app secret is wrong",
+	40164: "this IP address is not on the app's list",
+	40243: "the app secret is frozen",
+	41002: "the appid is missing",
+	41004: "the app secret is missing",
+	43002: "must be POST",
+	45009: "the daily quota is used up",
+	45011: "too many calls this minute",
+	48001: "the app may not use this API",
+	89501: "this IP address waits for the administrator's consent",
+	89503: "this IP address waits for the administrator's consent",
+	89506: "the administrator refused this IP address",
+	89507: "the administrator refused this IP address",
+}
