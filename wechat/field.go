@@ -70,6 +70,10 @@ func (a *API) names() string {
 // callers have been seen to send one, in v1 and v2.
 var signatureFields = []string{"sig", "mp_sig", "pay_sig", "signature", "access_token"}
 
+// IsSignature tells whether a field or query parameter called name is a signature
+// or token, which only callers send that sign for themselves.
+func IsSignature(name string) bool { return slices.Contains(signatureFields, name) }
+
 func checkText(value string) string {
 	if strings.ContainsFunc(value, unicode.IsControl) {
 		return "must not contain control characters"

@@ -37,6 +37,9 @@ func (r Request) BillNo() string { return r.Get(billNo.name) }
 // OpenID returns the player.
 func (r Request) OpenID() string { return r.Get(openid.name) }
 
+// AppID returns the app that the caller names, or "".
+func (r Request) AppID() string { return r.Get(appid.name) }
+
 // Amount returns how many coins the call moves, 0 for none.
 func (r Request) Amount() int64 {
 	for _, name := range []string{amt.name, presentCounts.name} {

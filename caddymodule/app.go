@@ -1,0 +1,84 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"midas-sidecar/credentials"
+)
+
+// App is one mini game that may pay.
+type App struct {
+	// OfferID is the offer_id that Midas assigned to the game. Required.
+	OfferID string `json:"offer_id,omitempty"`
+
+	// Secret is the path, in the secret store, of the fields midas_key,
+	// midas_key_sandbox and app_secret. Default: midas/{appid}.
+	Secret string `json:"secret,omitempty"`
+
+	// Session is the path of a player's session_key; {openid} stands for the
+	// player. Default: midas/{appid}/sessions/{openid}.
+	Session string `json:"session,omitempty"`
+
+	// AccessToken says where the access_token comes from. Default: WeChat's
+	// stable_token, asked for with app_secret.
+	AccessToken *AccessToken `json:"access_token,omitempty"`
+
+	// MPSig tells whether calls carry mp_sig. WeChat's newest pages of v1 leave
+	// it out; without it no session_key is needed. Default: true.
+	MPSig *bool `json:"mp_sig,omitempty"`
+}
+
+// AccessToken is a secret in which a central token server keeps the access_token.
+type AccessToken struct {
+	// Secret is the path in the secret store. Required.
+	Secret string `json:"secret,omitempty"`
+
+	// Field is the field of that secret. Default: access_token.
+	Field string `json:"field,omitempty"`
+}
+
+// resolved is an App whose placeholders are replaced.
+type resolved struct {
+	offerID     string
+	credentials credentials.App
+}
+
+func (a *App) resolve(values resolver, appID string) (resolved, error) {
+	appID, err := values.text(appID)
+	if err != nil {
+		return resolved{}, err
+	}
+	values = values.with("appid", appID)
+	r := resolved{credentials: credentials.App{AppID: appID, MPSig: a.MPSig == nil || *a.MPSig}}
+
+	if a.OfferID == "" {
+		return r, errors.New("offer_id: is missing")
+	}
+	if r.offerID, err = values.text(a.OfferID); err != nil {
+		return r, fmt.Errorf("offer_id: %w", err)
+	}
+	if r.credentials.Secret, err = values.path(a.Secret, "midas/{appid}"); err != nil {
+		return r, fmt.Errorf("secret: %w", err)
+	}
+	if r.credentials.Session, err = values.with("openid", "{openid}").path(a.Session, "midas/{appid}/sessions/{openid}"); err != nil {
+		return r, fmt.Errorf("session: %w", err)
+	}
+	if !strings.Contains(r.credentials.Session, "{openid}") {
+		return r, errors.New("session: must contain {openid}, or all players would share one session_key")
+	}
+	if a.AccessToken == nil {
+		return r, nil
+	}
+	if a.AccessToken.Secret == "" {
+		return r, errors.New("access_token: secret is missing")
+	}
+	if r.credentials.TokenSecret, err = values.path(a.AccessToken.Secret, ""); err != nil {
+		return r, fmt.Errorf("access_token: %w", err)
+	}
+	if r.credentials.TokenField, err = values.path(a.AccessToken.Field, "access_token"); err != nil {
+		return r, fmt.Errorf("access_token: field: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,85 @@
+package caddymodule
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// lines are what may stand in a block: each word with what reads the rest of its
+// line, and its block if it has one.
+type lines map[string]func(*caddyfile.Dispenser) error
+
+// readBlock reads the block that opens here, if one does. A word that is not in
+// lines, or stands there twice though it is not among repeatable, fails with file,
+// line and the words that are allowed.
+func (l lines) readBlock(d *caddyfile.Dispenser, repeatable ...string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		read, ok := l[word]
+		if !ok {
+			return d.Errf("unrecognized option %q; allowed are %s", word, strings.Join(slices.Sorted(maps.Keys(l)), ", "))
+		}
+		if seen[word] && !slices.Contains(repeatable, word) {
+			return d.Errf("%s is already specified", word)
+		}
+		seen[word] = true
+		if err := read(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text reads a line of one argument.
+func text(target *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if !d.AllArgs(target) {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// checked reads a line of one argument that parse must accept, unless a
+// placeholder puts that off until the config is loaded.
+func checked[T any](target *Setting, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := text((*string)(target))(d); err != nil {
+			return err
+		}
+		if value := string(*target); !hasPlaceholder(value) {
+			if _, err := parse(value); err != nil {
+				return d.Errf("%s: %v", name, err)
+			}
+		}
+		return nil
+	}
+}
+
+// word reads a line of one fixed word.
+func word(target *string, allowed []string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := text(target)(d); err != nil {
+			return err
+		}
+		if !slices.Contains(allowed, *target) {
+			return d.Errf("%s: must be %s, got %q", name, oneOf(allowed), *target)
+		}
+		return nil
+	}
+}
+
+// oneOf lists words for a message: "official or sandbox".
+func oneOf(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

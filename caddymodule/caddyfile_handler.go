@@ -1,0 +1,58 @@
+package caddymodule
+
+import (
+	"slices"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("midas", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		handler := new(Handler)
+		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	})
+	httpcaddyfile.RegisterDirectiveOrder("midas", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	midas [<matcher>] {
+//		environment official|sandbox
+//		signed      reject|resign|pass
+//		apis        <name...>
+//		max_amount  <n>
+//		max_body    <size>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return lines{
+		"environment": word(&h.Environment, environments),
+		"signed":      word(&h.Signed, signedModes),
+		"apis":        h.readAPIs,
+		"max_amount":  checked(&h.MaxAmount, parseCount),
+		"max_body":    checked(&h.MaxBody, parseSize),
+	}.readBlock(d)
+}
+
+func (h *Handler) readAPIs(d *caddyfile.Dispenser) error {
+	h.APIs = d.RemainingArgs()
+	if len(h.APIs) == 0 {
+		return d.ArgErr()
+	}
+	for i, name := range h.APIs {
+		if !slices.Contains(apiNames(), name) {
+			return d.Errf("apis: must be of %s, got %q", oneOf(apiNames()), name)
+		}
+		if slices.Contains(h.APIs[:i], name) {
+			return d.Errf("apis: %s is already specified", name)
+		}
+	}
+	return nil
+}
+
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,139 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("midas", func(d *caddyfile.Dispenser, existing any) (any, error) {
+		if existing != nil {
+			d.Next() // so that the error names the line
+			return nil, d.Err("midas is already specified")
+		}
+		midas := new(Midas)
+		if err := midas.UnmarshalCaddyfile(d); err != nil {
+			return nil, err
+		}
+		return httpcaddyfile.App{Name: "midas", Value: caddyconfig.JSON(midas, nil)}, nil
+	})
+}
+
+// UnmarshalCaddyfile sets up the app from the tokens of the global option. Syntax:
+//
+//	midas {
+//		secrets vault <address> {
+//			namespace   <ns>
+//			mount       <path>
+//			auth        token <token> | token_file <path> | approle { … }
+//			ca_file     <pem>
+//			client_cert <cert> <key>
+//			server_name <name>
+//			timeout     <duration>
+//		}
+//		secrets file <path>
+//		app <appid> {
+//			offer_id     <id>
+//			secret       <path>
+//			session      <path>
+//			access_token stable | secret <path> [<field>]
+//			mp_sig       on|off
+//		}
+//		upstream        <url...>
+//		transport       <name> { … }
+//		deadline        <duration>
+//		attempt_timeout <duration>
+//	}
+func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return lines{
+		"secrets":         m.readSecrets,
+		"app":             m.readApp,
+		"upstream":        m.readUpstream,
+		"transport":       m.readTransport,
+		"deadline":        checked(&m.Deadline, parseDuration),
+		"attempt_timeout": checked(&m.AttemptTimeout, parseDuration),
+	}.readBlock(d, "app")
+}
+
+func (m *Midas) readApp(d *caddyfile.Dispenser) error {
+	var appID string
+	if !d.AllArgs(&appID) {
+		return d.ArgErr()
+	}
+	if m.Apps[appID] != nil {
+		return d.Errf("app %s is already specified", appID)
+	}
+	app := new(App)
+	if m.Apps == nil {
+		m.Apps = make(map[string]*App)
+	}
+	m.Apps[appID] = app
+	err := lines{
+		"offer_id":     text(&app.OfferID),
+		"secret":       text(&app.Secret),
+		"session":      text(&app.Session),
+		"access_token": app.readAccessToken,
+		"mp_sig":       app.readMPSig,
+	}.readBlock(d)
+	if err == nil && app.OfferID == "" {
+		err = d.Errf("app %s: offer_id is missing", appID)
+	}
+	return err
+}
+
+func (a *App) readAccessToken(d *caddyfile.Dispenser) error {
+	switch args := d.RemainingArgs(); {
+	case len(args) == 1 && args[0] == "stable":
+		return nil // the default
+	case len(args) == 2 && args[0] == "secret":
+		a.AccessToken = &AccessToken{Secret: args[1]}
+		return nil
+	case len(args) == 3 && args[0] == "secret":
+		a.AccessToken = &AccessToken{Secret: args[1], Field: args[2]}
+		return nil
+	}
+	return d.Err("access_token: must be stable, or secret <path> [<field>]")
+}
+
+func (a *App) readMPSig(d *caddyfile.Dispenser) error {
+	var state string
+	if err := word(&state, []string{"on", "off"})(d); err != nil {
+		return err
+	}
+	on := state == "on"
+	a.MPSig = &on
+	return nil
+}
+
+func (m *Midas) readUpstream(d *caddyfile.Dispenser) error {
+	m.Upstreams = d.RemainingArgs()
+	if len(m.Upstreams) == 0 {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func (m *Midas) readTransport(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	name := d.Val()
+	module, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport."+name)
+	if err != nil {
+		return err
+	}
+	if _, ok := module.(http.RoundTripper); !ok {
+		return d.Errf("transport: %s cannot send requests", name)
+	}
+	m.TransportRaw = caddyconfig.JSONModuleObject(module, "protocol", name, nil)
+	return nil
+}
+
+var _ caddyfile.Unmarshaler = (*Midas)(nil)

@@ -1,0 +1,170 @@
+package caddymodule_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/stretchr/testify/require"
+
+	_ "midas-sidecar/caddymodule"
+)
+
+var update = flag.Bool("update", false, "write the JSON of testdata/adapt anew")
+
+// A golden file is a Caddyfile, a line of ten dashes, and what it becomes.
+const dashes = "\n----------\n"
+
+func TestCaddyfilesBecomeTheirJSON(t *testing.T) {
+	for _, file := range glob(t, "testdata/adapt/*.caddyfiletest") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			input, want := golden(t, file)
+			require.Equal(t, string(caddyfile.Format([]byte(input))), input, "must be fmt-clean")
+			got, err := adapt(input)
+			require.NoError(t, err)
+			if *update {
+				require.NoError(t, os.WriteFile(file, []byte(strings.TrimSuffix(input, "\n")+dashes+indented(t, got)), 0o644))
+				return
+			}
+			require.JSONEq(t, want, string(got))
+		})
+	}
+}
+
+func TestCaddyfileMistakesNameTheLineAndWhatIsAllowed(t *testing.T) {
+	for _, file := range glob(t, "testdata/errors/*.caddyfiletest") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			input, want := golden(t, file)
+			_, err := adapt(input)
+			require.ErrorContains(t, err, strings.TrimSpace(want))
+		})
+	}
+}
+
+// What adapt makes can be loaded as JSON, and JSON that nobody knows is refused.
+func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
+	t.Setenv("SECOND_APPID", "wx2")
+	t.Setenv("DEADLINE", "8s")
+	for _, c := range []struct{ name, apps, handler, want string }{
+		{"production", `{"secrets":{"vault":{"address":"http://127.0.0.1:1","auth":{"approle":{"role_id":"{file./nowhere/role}","secret_id":"{file./nowhere/secret}"}}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
+		{"a token file that is not there yet", `{"secrets":{"vault":{"address":"http://127.0.0.1:1","auth":{"token_file":"/nowhere/token"}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
+		{"a secrets file that is not there yet", `{"secrets":{"file":"/nowhere/midas.json"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
+		{"placeholders and numbers", `{"secrets":{"file":"/x"},"apps":{"{env.SECOND_APPID}":{"offer_id":"1"}},"deadline":"{env.DEADLINE}","attempt_timeout":2000000000}`, `{"max_amount":5,"max_body":"1KiB"}`, ""},
+
+		{"nothing", `{}`, `{}`, "secrets: is missing"},
+		{"no app", `{"secrets":{"file":"/x"}}`, `{}`, "app: is missing"},
+		{"two stores", `{"secrets":{"file":"/x","vault":{}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "secrets: must be exactly one of vault and file"},
+		{"no auth", `{"secrets":{"vault":{"address":"http://v"}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "auth: is missing"},
+		{"two auths", `{"secrets":{"vault":{"address":"http://v","auth":{"token":"a","token_file":"b"}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "auth: must be exactly one of token, token_file and approle"},
+		{"bad address", `{"secrets":{"vault":{"address":"vault:8200","auth":{"token":"a"}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "address: must begin with http://, https:// or unix://"},
+		{"an unset environment variable", `{"secrets":{"vault":{"address":"http://v","auth":{"token":"{env.NOWHERE_SET}"}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "token: evaluated placeholder {env.NOWHERE_SET} is empty"},
+		{"an unknown placeholder", `{"secrets":{"file":"{nobody.knows}"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "file: unrecognized placeholder {nobody.knows}"},
+		{"no offer_id", `{"secrets":{"file":"/x"},"apps":{"wx1":{}}}`, `{}`, "app wx1: offer_id: is missing"},
+		{"one app under two names", `{"secrets":{"file":"/x"},"apps":{"wx2":{"offer_id":"1"},"{env.SECOND_APPID}":{"offer_id":"1"}}}`, `{}`, "app wx2: is configured twice"},
+		{"a session for everyone", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","session":"players/key"}}}`, `{}`, "session: must contain {openid}"},
+		{"a token path without a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","access_token":{"field":"x"}}}}`, `{}`, "access_token: secret is missing"},
+		{"an upstream with a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"upstreams":["https://api.weixin.qq.com/cgi-bin"]}`, `{}`, "upstream: must be http:// or https:// and a host, nothing more"},
+		{"an impossible deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"1s"}`, `{}`, "deadline: must not be shorter than attempt_timeout"},
+		{"a deadline that is no duration", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"soon"}`, `{}`, `deadline: must be a duration such as 3s or 500ms, got "soon"`},
+		{"an unknown field", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadlin":"1s"}`, `{}`, `unknown field "deadlin"`},
+		{"an unknown environment", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"environment":"sandbx"}`, `environment: must be official or sandbox, got "sandbx"`},
+		{"an unknown mode", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"signed":"maybe"}`, `signed: must be reject, resign or pass, got "maybe"`},
+		{"an unknown API", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"apis":["refund"]}`, "apis: must be of pay, cancelpay, getbalance or present"},
+		{"no amount", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":0}`, "max_amount: must be a positive integer"},
+		{"no size", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_body":"0"}`, "max_body: must be a size"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var handler map[string]any
+			require.NoError(t, json.Unmarshal([]byte(c.handler), &handler))
+			handler["handler"] = "midas"
+			config := map[string]any{"apps": map[string]any{
+				"midas": json.RawMessage(c.apps),
+				"http":  map[string]any{"servers": map[string]any{"s": map[string]any{"listen": []string{"127.0.0.1:0"}, "routes": []any{map[string]any{"handle": []any{handler}}}}}},
+			}}
+			err := validate(t, mustJSON(t, config))
+			if c.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.want)
+			}
+		})
+	}
+}
+
+func TestTheHandlerNeedsTheApp(t *testing.T) {
+	config, err := adapt("http://127.0.0.1:8080 {\n\tmidas\n}\n")
+	require.NoError(t, err)
+	require.ErrorContains(t, validate(t, config), "secrets: is missing: say where keys are kept, in the global option midas")
+}
+
+func TestTheProductionCaddyfileIsValidAndListensOnThisHostOnly(t *testing.T) {
+	text, err := os.ReadFile("../Caddyfile")
+	require.NoError(t, err)
+	require.Equal(t, string(caddyfile.Format(text)), string(text), "must be fmt-clean")
+	config, err := adapt(string(text))
+	require.NoError(t, err)
+	require.Contains(t, string(config), `"listen":["127.0.0.1:8080"]`)
+	require.NoError(t, validate(t, config))
+}
+
+func FuzzCaddyfilesNeverPanic(f *testing.F) {
+	for _, pattern := range []string{"testdata/adapt/*", "testdata/errors/*"} {
+		for _, file := range glob(f, pattern) {
+			input, _ := golden(f, file)
+			f.Add(input)
+		}
+	}
+	f.Fuzz(func(_ *testing.T, input string) { _, _ = adapt(input) })
+}
+
+func glob(t testing.TB, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	return files
+}
+
+func golden(t testing.TB, file string) (input, want string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	input, want, _ = strings.Cut(string(text), dashes)
+	return strings.TrimSuffix(input, "\n") + "\n", want
+}
+
+func adapt(input string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
+// validate does what "validate" does: it provisions all and starts nothing.
+func validate(t testing.TB, config []byte) error {
+	t.Helper()
+	var c caddy.Config
+	require.NoError(t, json.Unmarshal(config, &c))
+	return caddy.Validate(&c)
+}
+
+func mustJSON(t testing.TB, value any) []byte {
+	t.Helper()
+	text, err := json.Marshal(value)
+	require.NoError(t, err)
+	return text
+}
+
+func indented(t testing.TB, config []byte) string {
+	t.Helper()
+	var value any
+	require.NoError(t, json.Unmarshal(config, &value))
+	text, err := json.MarshalIndent(value, "", "\t")
+	require.NoError(t, err)
+	return string(text) + "\n"
+}

@@ -1,0 +1,158 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"midas-sidecar/payment"
+	"midas-sidecar/wechat"
+)
+
+const defaultMaxBody = 16 << 10
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler takes a game server's unsigned payment calls, signs them and passes them
+// to WeChat. It answers for the paths of WeChat's payment APIs; every other request
+// goes to the next handler. The app "midas" must be configured.
+type Handler struct {
+	// Environment is "official", which refuses calls to sandbox paths, or
+	// "sandbox", which sends official paths to the sandbox. Default: as the
+	// caller's path says.
+	Environment string `json:"environment,omitempty"`
+
+	// Signed says what happens to callers that still sign: "reject" them, "resign"
+	// their calls, or "pass" them to the next handler. Default: reject.
+	Signed string `json:"signed,omitempty"`
+
+	// APIs are those that may be called, such as pay and cancelpay. Default: all.
+	APIs []string `json:"apis,omitempty"`
+
+	// MaxAmount is how many coins one order may move. Default: any number.
+	MaxAmount Setting `json:"max_amount,omitempty"`
+
+	// MaxBody is the size above which a request is refused. Default: 16KiB.
+	MaxBody Setting `json:"max_body,omitempty"`
+
+	midas     *Midas
+	maxAmount int64
+	maxBody   int64
+	logger    *zap.Logger
+}
+
+// The fixed words of the handler.
+var (
+	environments = []string{string(wechat.Official), string(wechat.Sandbox)}
+	signedModes  = []string{"reject", "resign", "pass"}
+)
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.midas", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision finds the app and resolves the settings.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	app, err := ctx.App("midas")
+	if err != nil {
+		return fmt.Errorf("loading the midas app: %w", err)
+	}
+	h.midas = app.(*Midas)
+	var values resolver
+	if h.maxAmount, err = values.count(h.MaxAmount); err != nil {
+		return fmt.Errorf("max_amount: %w", err)
+	}
+	if h.maxBody, err = values.size(h.MaxBody, defaultMaxBody); err != nil {
+		return fmt.Errorf("max_body: %w", err)
+	}
+	return nil
+}
+
+// Validate checks the fixed words.
+func (h *Handler) Validate() error {
+	if h.Environment != "" && !slices.Contains(environments, h.Environment) {
+		return fmt.Errorf("environment: must be %s, got %q", oneOf(environments), h.Environment)
+	}
+	if h.Signed != "" && !slices.Contains(signedModes, h.Signed) {
+		return fmt.Errorf("signed: must be %s, got %q", oneOf(signedModes), h.Signed)
+	}
+	for _, name := range h.APIs {
+		if names := apiNames(); !slices.Contains(names, name) {
+			return fmt.Errorf("apis: must be of %s, got %q", oneOf(names), name)
+		}
+	}
+	return nil
+}
+
+func apiNames() []string {
+	var names []string
+	for _, api := range wechat.APIs {
+		names = append(names, api.Name)
+	}
+	return names
+}
+
+// ServeHTTP answers a payment call.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	endpoint, ok := wechat.EndpointOf(r.URL.Path)
+	if !ok {
+		return next.ServeHTTP(w, r)
+	}
+	began := time.Now()
+	call, err := h.read(endpoint, r)
+	var answer payment.Answer
+	switch {
+	case errors.Is(err, errPass):
+		return next.ServeHTTP(w, r)
+	case err != nil:
+		answer = refusal(err, call)
+	default:
+		answer = h.midas.processor.Process(r.Context(), call.request, call.game.credentials)
+	}
+	h.log(call, answer, time.Since(began))
+	h.write(w, answer)
+	return nil
+}
+
+// call is what is known of a caller's request so far.
+type call struct {
+	endpoint wechat.Endpoint
+	request  wechat.Request
+	game     game
+}
+
+// refused is an error that is not a *wechat.FieldError.
+type refused struct {
+	problem payment.Problem
+	status  int // of HTTP, 0 for the problem's own
+	rule    string
+}
+
+func (e *refused) Error() string { return e.rule }
+
+// refusal answers a request that broke a rule.
+func refusal(err error, c call) payment.Answer {
+	detail := payment.Detail{Message: err.Error(), BillNo: c.request.BillNo()}
+	problem := payment.InvalidRequest
+	var other *refused
+	if errors.As(err, &other) {
+		problem, detail.Status = other.problem, other.status
+	}
+	return payment.Own(problem, detail)
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,156 @@
+// Package caddymodule is the Caddy skin of midas-sidecar: the app "midas", which
+// holds what all sites share, and the handler "midas", which takes a game
+// server's unsigned calls. What they decide is decided elsewhere; this is glue.
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"midas-sidecar/credentials"
+	"midas-sidecar/payment"
+	"midas-sidecar/upstream"
+)
+
+const (
+	defaultDeadline       = 10 * time.Second
+	defaultAttemptTimeout = 3 * time.Second
+)
+
+var defaultUpstreams = []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com"}
+
+func init() {
+	caddy.RegisterModule(Midas{})
+}
+
+// Midas signs the virtual payment calls of WeChat mini games. This app holds what
+// all sites share: the secret store, the games and the way to WeChat. The handler
+// "midas" puts it to work.
+//
+// All values may be placeholders such as {env.NAME} and {file./path}. They are
+// resolved when the config is loaded; those of credentials for Vault at every
+// login.
+type Midas struct {
+	// Secrets is where keys and tokens are kept. Required.
+	Secrets *Secrets `json:"secrets,omitempty"`
+
+	// Apps are the games that may pay, by appid. At least one.
+	Apps map[string]*App `json:"apps,omitempty"`
+
+	// Upstreams are WeChat's access points in order of preference: scheme and
+	// host. Default: https://api.weixin.qq.com, then https://api2.weixin.qq.com.
+	Upstreams []string `json:"upstreams,omitempty"`
+
+	// TransportRaw is Caddy's transport to WeChat, as in reverse_proxy.
+	// Default: http.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// Deadline is how long one order may take, all in all. Default: 10s.
+	Deadline Setting `json:"deadline,omitempty"`
+
+	// AttemptTimeout is how long WeChat may take to answer one attempt. Default:
+	// 3s.
+	AttemptTimeout Setting `json:"attempt_timeout,omitempty"`
+
+	games     map[string]game
+	processor *payment.Processor
+}
+
+// game is an app that is ready to pay.
+type game struct {
+	appID, offerID string
+	credentials    *credentials.Credentials
+}
+
+// CaddyModule returns the Caddy module information.
+func (Midas) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "midas", New: func() caddy.Module { return new(Midas) }}
+}
+
+// Provision makes the games ready to pay. It speaks to nobody, so that a config
+// can be validated anywhere and a store that is down prevents no start.
+func (m *Midas) Provision(ctx caddy.Context) error {
+	if m.Secrets == nil {
+		return errors.New("secrets: is missing: say where keys are kept, in the global option midas")
+	}
+	if len(m.Apps) == 0 {
+		return errors.New("app: is missing: configure at least one, in the global option midas")
+	}
+	var values resolver
+	client, err := m.client(ctx, values)
+	if err != nil {
+		return err
+	}
+	store, err := m.Secrets.open(values, ctx.Slogger())
+	if err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
+	cache := credentials.NewCache(store)
+	m.games = make(map[string]game)
+	for appID, app := range m.Apps {
+		resolved, err := app.resolve(values, appID)
+		if err != nil {
+			return fmt.Errorf("app %s: %w", appID, err)
+		}
+		id := resolved.credentials.AppID
+		if _, twice := m.games[id]; twice {
+			return fmt.Errorf("app %s: is configured twice", id)
+		}
+		m.games[id] = game{id, resolved.offerID, cache.Of(resolved.credentials, client)}
+	}
+
+	m.processor = &payment.Processor{Sender: client}
+	if m.processor.Deadline, err = values.duration(m.Deadline, defaultDeadline); err != nil {
+		return fmt.Errorf("deadline: %w", err)
+	}
+	if m.processor.AttemptTimeout, err = values.duration(m.AttemptTimeout, defaultAttemptTimeout); err != nil {
+		return fmt.Errorf("attempt_timeout: %w", err)
+	}
+	if m.processor.Deadline < m.processor.AttemptTimeout {
+		return fmt.Errorf("deadline: must not be shorter than attempt_timeout, %s is", m.processor.Deadline)
+	}
+	return nil
+}
+
+// client makes the way to WeChat.
+func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, error) {
+	if m.TransportRaw == nil {
+		m.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
+	}
+	module, err := ctx.LoadModule(m, "TransportRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading transport: %w", err)
+	}
+	transport, ok := module.(http.RoundTripper)
+	if !ok {
+		return nil, fmt.Errorf("transport: %T cannot send requests", module)
+	}
+	hosts := slices.Clone(m.Upstreams)
+	if len(hosts) == 0 {
+		hosts = defaultUpstreams
+	}
+	for i := range hosts {
+		if hosts[i], err = values.text(hosts[i]); err != nil {
+			return nil, fmt.Errorf("upstream: %w", err)
+		}
+	}
+	return upstream.New(hosts, transport)
+}
+
+// Start does nothing: what is needed is read when it is first needed.
+func (*Midas) Start() error { return nil }
+
+// Stop does nothing: orders in flight are followed to their end by the handlers
+// that wait for them.
+func (*Midas) Stop() error { return nil }
+
+var (
+	_ caddy.App         = (*Midas)(nil)
+	_ caddy.Provisioner = (*Midas)(nil)
+)

@@ -1,0 +1,138 @@
+package caddymodule
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"midas-sidecar/payment"
+	"midas-sidecar/wechat"
+)
+
+// errPass says that the request is the next handler's.
+var errPass = errors.New("pass")
+
+// read turns a caller's request into one that may be signed, or says which rule it
+// breaks. Rules about the request's form come first, then the caller's words, then
+// what this site allows.
+func (h *Handler) read(endpoint wechat.Endpoint, r *http.Request) (call, error) {
+	c := call{endpoint: endpoint}
+	if r.Method != http.MethodPost {
+		return c, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
+	}
+	body, err := h.body(r)
+	if err != nil {
+		return c, err
+	}
+	if c.request, err = h.decode(endpoint, r, body); err != nil {
+		return c, err
+	}
+	if c.request, err = h.allow(c.request); err != nil {
+		return c, err
+	}
+	c.endpoint = c.request.Endpoint()
+	if c.game, err = h.midas.pick(c.request); err != nil {
+		return c, err
+	}
+	c.request, err = c.request.Complete(c.game.appID, c.game.offerID)
+	return c, err
+}
+
+// body reads the caller's JSON.
+func (h *Handler) body(r *http.Request) ([]byte, error) {
+	tooLarge := &refused{payment.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
+	if r.ContentLength > h.maxBody {
+		return nil, tooLarge
+	}
+	// A page in a browser on this host cannot send this type to us unasked.
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, h.maxBody+1))
+	if err != nil {
+		return nil, &wechat.FieldError{Field: "body", Rule: "ended before it was complete"}
+	}
+	if int64(len(body)) > h.maxBody {
+		return nil, tooLarge
+	}
+	return body, nil
+}
+
+// decode reads the caller's words and settles what becomes of a caller that
+// still signs.
+func (h *Handler) decode(endpoint wechat.Endpoint, r *http.Request, body []byte) (wechat.Request, error) {
+	request, err := wechat.Decode(endpoint, body)
+	signedWith := cmp.Or(request.CallerSigned(), signedInQuery(r.URL.RawQuery))
+	switch {
+	case signedWith != "" && h.Signed == "pass":
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return request, errPass
+	case signedWith != "" && h.Signed != "resign":
+		return request, &wechat.FieldError{Field: signedWith, Rule: "must not be sent: the sidecar signs"}
+	case signedWith == "" && (r.URL.RawQuery != "" || r.URL.ForceQuery):
+		return request, &wechat.FieldError{Field: "query", Rule: "must be empty"}
+	}
+	return request, err
+}
+
+// signedInQuery names the signature or token in a query that holds nothing but
+// what a caller that signs puts there, "" for any other query.
+func signedInQuery(query string) string {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return ""
+	}
+	var found string
+	for name := range values {
+		if !wechat.IsSignature(name) && name != "sig_method" {
+			return ""
+		}
+		found = name
+	}
+	return found
+}
+
+// allow applies what this site allows.
+func (h *Handler) allow(request wechat.Request) (wechat.Request, error) {
+	forbid := func(format string, args ...any) (wechat.Request, error) {
+		return request, &refused{problem: payment.Forbidden, rule: fmt.Sprintf(format, args...)}
+	}
+	endpoint := request.Endpoint()
+	switch {
+	case len(h.APIs) > 0 && !slices.Contains(h.APIs, endpoint.API.Name):
+		return forbid("api: %s is not allowed here", endpoint.API)
+	case h.maxAmount > 0 && request.Amount() > h.maxAmount:
+		return forbid("amount: must be at most %d here", h.maxAmount)
+	case h.Environment == string(wechat.Sandbox):
+		return request.To(wechat.Sandbox), nil
+	case h.Environment == string(wechat.Official) && endpoint.Environment != wechat.Official:
+		return forbid("environment: the %s is not allowed here", endpoint.Environment)
+	}
+	return request, nil
+}
+
+// pick returns the game that the request is for.
+func (m *Midas) pick(request wechat.Request) (game, error) {
+	appID := request.AppID()
+	if appID == "" {
+		if len(m.games) == 1 {
+			for _, only := range m.games {
+				return only, nil
+			}
+		}
+		return game{}, &wechat.FieldError{Field: "appid", Rule: "is missing: several apps are configured"}
+	}
+	picked, ok := m.games[appID]
+	if !ok {
+		return game{}, &refused{problem: payment.UnknownApp, rule: "appid: is not configured"}
+	}
+	return picked, nil
+}

@@ -1,0 +1,134 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize"
+)
+
+// Setting is a duration, size or number, or a placeholder that stands for one. In
+// JSON it may be written as a string or as a number (a duration's nanoseconds, a
+// size's bytes).
+type Setting string
+
+// UnmarshalJSON reads a string or a number.
+func (s *Setting) UnmarshalJSON(text []byte) error {
+	var number json.Number
+	if err := json.Unmarshal(text, &number); err == nil {
+		*s = Setting(number)
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(s))
+}
+
+// resolver replaces placeholders: Caddy's global ones and, by name, its own.
+type resolver map[string]string
+
+// with returns a resolver that also knows {name}.
+func (r resolver) with(name, value string) resolver {
+	more := resolver{name: value}
+	maps.Copy(more, r)
+	return more
+}
+
+// text replaces the placeholders in a value. One that is unknown or empty is an
+// error that names it.
+func (r resolver) text(value string) (string, error) {
+	replacer := caddy.NewReplacer()
+	for name, text := range r {
+		replacer.Set(name, text)
+	}
+	return replacer.ReplaceOrErr(value, true, true)
+}
+
+// path is text with a default, for paths and fields in the secret store.
+func (r resolver) path(value, fallback string) (string, error) {
+	if value == "" {
+		value = fallback
+	}
+	text, err := r.text(value)
+	return strings.Trim(text, "/"), err
+}
+
+// credential returns what gives a credential at every login. A file may be missing
+// now and be there then; every other placeholder must be good now.
+func (r resolver) credential(value string) (func() (string, error), error) {
+	if value == "" {
+		return nil, nil
+	}
+	if _, err := r.text(value); err != nil && !strings.Contains(value, "{file.") {
+		return nil, err
+	}
+	return func() (string, error) { return r.text(value) }, nil
+}
+
+func (r resolver) duration(s Setting, fallback time.Duration) (time.Duration, error) {
+	if s == "" {
+		return fallback, nil
+	}
+	text, err := r.text(string(s))
+	if err != nil {
+		return 0, err
+	}
+	return parseDuration(text)
+}
+
+func (r resolver) size(s Setting, fallback int64) (int64, error) {
+	if s == "" {
+		return fallback, nil
+	}
+	text, err := r.text(string(s))
+	if err != nil {
+		return 0, err
+	}
+	return parseSize(text)
+}
+
+// count returns the number, 0 where none is set.
+func (r resolver) count(s Setting) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	text, err := r.text(string(s))
+	if err != nil {
+		return 0, err
+	}
+	return parseCount(text)
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	d, err := caddy.ParseDuration(text)
+	if nanoseconds, numeric := strconv.ParseInt(text, 10, 64); numeric == nil {
+		d, err = time.Duration(nanoseconds), nil
+	}
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("must be a duration such as 3s or 500ms, got %q", text)
+	}
+	return d, nil
+}
+
+func parseSize(text string) (int64, error) {
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > 1<<30 {
+		return 0, fmt.Errorf("must be a size up to 1GiB such as 16KiB, got %q", text)
+	}
+	return int64(size), nil
+}
+
+func parseCount(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, errors.New("must be a positive integer, got " + strconv.Quote(text))
+	}
+	return n, nil
+}
+
+// hasPlaceholder tells whether a value can only be judged once it is resolved.
+func hasPlaceholder(value string) bool { return strings.Contains(value, "{") }

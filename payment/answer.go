@@ -1,0 +1,109 @@
+package payment
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Answer is what the caller gets, and what there is to say about it.
+type Answer struct {
+	Outcome  Outcome
+	Attempts int
+	// Errcode is the errcode in Body.
+	Errcode int
+	// Problem is empty where Body is WeChat's own answer.
+	Problem Problem
+	// Cause says more in the log than a caller needs to know. It holds no secret.
+	Cause error
+
+	Status      int // of HTTP
+	ContentType string
+	Body        []byte
+}
+
+// Problem is a stable word for an answer that is the sidecar's own, the value of
+// the header Midas-Error.
+type Problem string
+
+// The problems.
+const (
+	InvalidRequest      Problem = "invalid_request"
+	UnknownApp          Problem = "unknown_app"
+	Forbidden           Problem = "forbidden"
+	SessionMissing      Problem = "session_missing"
+	SecretsUnavailable  Problem = "secrets_unavailable"
+	TokenUnavailable    Problem = "token_unavailable"
+	UpstreamUnreachable Problem = "upstream_unreachable"
+	OutcomeUnknown      Problem = "outcome_unknown"
+)
+
+// problems gives each problem the HTTP status and the errcode that make a caller
+// do the right thing that looks at nothing else.
+var problems = map[Problem]struct {
+	status, errcode int
+	outcome         Outcome
+}{
+	InvalidRequest:      {http.StatusBadRequest, 90018, NotSent},
+	UnknownApp:          {http.StatusForbidden, 90017, NotSent},
+	Forbidden:           {http.StatusForbidden, 90017, NotSent},
+	SessionMissing:      {http.StatusUnauthorized, 90010, NotSent},
+	SecretsUnavailable:  {http.StatusServiceUnavailable, -1, NotSent},
+	TokenUnavailable:    {http.StatusServiceUnavailable, -1, NotSent},
+	UpstreamUnreachable: {http.StatusBadGateway, -1, NotSent},
+	OutcomeUnknown:      {http.StatusGatewayTimeout, -1, Unknown},
+}
+
+// RetryAfter returns how many seconds the caller should wait before it calls
+// again, 0 for no advice.
+func (a Answer) RetryAfter() int {
+	if a.Problem == SecretsUnavailable || a.Problem == TokenUnavailable {
+		return 1
+	}
+	return 0
+}
+
+// Detail is what an answer of the sidecar's own says besides its Problem.
+type Detail struct {
+	Message  string // for a person; becomes errmsg
+	BillNo   string
+	Attempts int
+	Cause    error
+	Status   int // instead of the problem's own, if not 0
+}
+
+// Own returns an answer of the sidecar's own. It speaks the API's language, so
+// that a caller that only reads errcode does the right thing.
+func Own(problem Problem, d Detail) Answer {
+	kind := problems[problem]
+	if d.Status != 0 {
+		kind.status = d.Status
+	}
+	body, err := json.Marshal(struct {
+		Errcode  int     `json:"errcode"`
+		Errmsg   string  `json:"errmsg"`
+		Error    Problem `json:"error"`
+		Outcome  Outcome `json:"outcome"`
+		Attempts int     `json:"attempts"`
+		BillNo   string  `json:"bill_no,omitempty"`
+	}{kind.errcode, d.Message, problem, kind.outcome, d.Attempts, d.BillNo})
+	if err != nil {
+		panic(fmt.Sprintf("payment: encoding an answer of strings and numbers: %v", err))
+	}
+	return Answer{
+		Outcome:     kind.outcome,
+		Attempts:    d.Attempts,
+		Errcode:     kind.errcode,
+		Problem:     problem,
+		Cause:       d.Cause,
+		Status:      kind.status,
+		ContentType: "application/json",
+		Body:        body,
+	}
+}
+
+// Refuse answers a request that breaks a rule, before anything is sent.
+func Refuse(problem Problem, rule error, billNo string) Answer {
+	return Own(problem, Detail{Message: strings.ToValidUTF8(rule.Error(), "?"), BillNo: billNo})
+}

@@ -1,0 +1,83 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// Absent is how long a cache remembers that a secret does not exist: long enough
+// to spare the store a storm, short enough for a player who just logged in.
+const Absent = 2 * time.Second
+
+// Cache keeps what was read from a store in the form in which it is used. A
+// store is asked by one reader per path, however many callers wait for it.
+type Cache[V any] struct {
+	store   Store
+	parse   func(Secret) (V, error)
+	entries *otter.Cache[string, entry[V]]
+	version atomic.Uint64
+}
+
+type entry[V any] struct {
+	value V
+	err   error // nil, or why there is no value, known for a short time
+}
+
+// NewCache returns a cache of at most size secrets, each used for the time fresh
+// before it is read again. parse turns a secret into what is used; its error names
+// the field that is wrong and never its value.
+func NewCache[V any](store Store, size int, fresh time.Duration, parse func(Secret) (V, error)) *Cache[V] {
+	return &Cache[V]{
+		store: store,
+		parse: parse,
+		entries: otter.Must(&otter.Options[string, entry[V]]{
+			MaximumSize: size,
+			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, entry[V]]) time.Duration {
+				if e.Value.err != nil {
+					return Absent
+				}
+				return fresh
+			}),
+			Clock: clock{},
+		}),
+	}
+}
+
+// Get returns the parsed secret at path. The error is ErrNotFound, perhaps
+// wrapped, where there is none, the parser's where it makes no sense, and the
+// store's where it cannot be asked; the last is never remembered.
+func (c *Cache[V]) Get(ctx context.Context, path string) (V, error) {
+	if s, ok := c.store.(interface{ Version() uint64 }); ok {
+		if now := s.Version(); c.version.Swap(now) != now {
+			c.entries.InvalidateAll()
+		}
+	}
+	e, err := c.entries.Get(ctx, path, otter.LoaderFunc[string, entry[V]](c.load))
+	if err != nil {
+		return e.value, err
+	}
+	return e.value, e.err
+}
+
+func (c *Cache[V]) load(ctx context.Context, path string) (entry[V], error) {
+	secret, err := c.store.Read(ctx, path)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return entry[V]{err: err}, nil
+	case err != nil:
+		return entry[V]{}, err
+	}
+	value, err := c.parse(secret)
+	return entry[V]{value, err}, nil
+}
+
+// clock ticks never: entries that have expired leave when they are asked for or
+// when room is needed, and no cache has a goroutine to stop.
+type clock struct{}
+
+func (clock) NowNano() int64                      { return time.Now().UnixNano() }
+func (clock) Tick(time.Duration) <-chan time.Time { return nil }

@@ -1,0 +1,114 @@
+package secrets
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// statEvery is how often the file is looked at, at most: a change is seen within
+// this time, and a busy sidecar does not ask the file system at every payment.
+const statEvery = time.Second
+
+// File is a store in a JSON file, {"<path>": {"<field>": "<value>"}}: what a Vault
+// Agent template writes, a mounted secret, or a trial by hand. It is read only.
+// Replacing the file replaces the secrets within a second; while the file is
+// missing or broken the last good content is used.
+type File struct {
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	looked  time.Time
+	seen    os.FileInfo // of the content held, or of the broken file last seen
+	secrets map[string]Secret
+	version uint64
+	err     error // why the file as it is now cannot be used
+}
+
+// NewFile returns the store in the file at path, which need not exist yet.
+func NewFile(path string, log *slog.Logger) *File {
+	return &File{path: path, log: log}
+}
+
+// Read returns the fields of the secret at path.
+func (f *File) Read(_ context.Context, path string) (Secret, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+	if f.secrets == nil {
+		return nil, f.err
+	}
+	secret, ok := f.secrets[path]
+	if !ok {
+		return nil, fmt.Errorf("reading %s from the secrets file: %w", path, ErrNotFound)
+	}
+	return secret, nil
+}
+
+// Version changes when the content does, so that nothing is cached beyond it.
+func (f *File) Version() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+	return f.version
+}
+
+// look takes over the file's content if it has changed.
+func (f *File) look() {
+	if now := time.Now(); now.Sub(f.looked) < statEvery {
+		return
+	} else {
+		f.looked = now
+	}
+	info, err := os.Stat(f.path)
+	if err == nil && f.seen != nil && os.SameFile(info, f.seen) &&
+		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {
+		return
+	}
+	var secrets map[string]Secret
+	if err == nil {
+		f.seen = info
+		secrets, err = readFile(f.path)
+	}
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.secrets, f.err = secrets, nil
+	f.version++
+	f.log.Info("secrets file read", "path", f.path, "secrets", len(secrets))
+}
+
+// fail says once why the file cannot be used.
+func (f *File) fail(err error) {
+	err = fmt.Errorf("reading the secrets file: %w", err)
+	if f.err == nil || f.err.Error() != err.Error() {
+		f.log.Error("secrets file cannot be used", "path", f.path, "error", err, "last_good_content", f.secrets != nil)
+	}
+	f.err = err
+}
+
+func readFile(path string) (map[string]Secret, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var plain map[string]map[string]string
+	if err := json.Unmarshal(text, &plain); err != nil {
+		// The decoder's own words may quote a secret.
+		return nil, fmt.Errorf(`%s is not of the form {"<path>": {"<field>": "<value>"}}`, path)
+	}
+	secrets := make(map[string]Secret, len(plain))
+	for path, fields := range plain {
+		secrets[path] = make(Secret, len(fields))
+		for field, value := range fields {
+			secrets[path][field] = NewValue(value)
+		}
+	}
+	return secrets, nil
+}

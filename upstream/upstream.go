@@ -1,0 +1,137 @@
+// Package upstream sends one message to WeChat and tells exactly how that ended.
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+
+	"midas-sidecar/wechat"
+)
+
+// maxAnswer is the size in bytes above which an answer is not read: WeChat's have
+// a few hundred.
+const maxAnswer = 1 << 20
+
+// Client sends to WeChat's access points.
+type Client struct {
+	hosts     []*url.URL
+	transport http.RoundTripper
+}
+
+// New returns a client for the hosts, in order of preference, given as
+// "https://api.weixin.qq.com": nothing but scheme and host. The transport must not
+// follow redirects, as no http.RoundTripper does.
+func New(hosts []string, transport http.RoundTripper) (*Client, error) {
+	c := &Client{transport: transport}
+	for _, host := range hosts {
+		u, err := url.Parse(host)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+			u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("upstream: must be http:// or https:// and a host, nothing more, got %q", host)
+		}
+		c.hosts = append(c.hosts, u)
+	}
+	if len(c.hosts) == 0 {
+		return nil, errors.New("upstream: at least one is needed")
+	}
+	return c, nil
+}
+
+// Exchange is how the sending of one message ended.
+type Exchange struct {
+	// Sent tells whether anything may have left this host. Only false is certain.
+	Sent bool
+	// Err is nil where a whole answer came back. It holds no URL and no body.
+	Err error
+
+	Status      int
+	ContentType string
+	Body        []byte
+}
+
+// Send sends the message once, to the host whose turn it is: attempt 0 goes to the
+// first, and so on round the list.
+func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound) Exchange {
+	var connection connection
+	req := c.request(connection.watch(ctx), c.hosts[attempt%len(c.hosts)], message)
+
+	res, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return Exchange{Sent: connection.maySend(), Err: withoutURL(err)}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	if err != nil {
+		return Exchange{Sent: true, Err: withoutURL(err)}
+	}
+	return Exchange{Sent: true, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body}
+}
+
+// Ask sends a message that may be repeated without harm, to one host after the
+// other until one answers.
+func (c *Client) Ask(ctx context.Context, message wechat.Outbound) (Exchange, error) {
+	var exchange Exchange
+	for attempt := range c.hosts {
+		if exchange = c.Send(ctx, attempt, message); exchange.Err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return exchange, exchange.Err
+}
+
+// request makes the request from nothing: no header of the caller's is on it, and
+// none (Idempotency-Key!) that makes net/http send a POST twice by itself.
+func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outbound) *http.Request {
+	req := &http.Request{
+		Method: http.MethodPost,
+		URL:    &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
+		Host:   host.Host,
+		Header: http.Header{
+			"Content-Type": {"application/json"},
+			"User-Agent":   {"midas-sidecar"},
+		},
+		Body:          io.NopCloser(bytes.NewReader(message.Body())),
+		ContentLength: int64(len(message.Body())),
+		// On a kept connection that died before anything was written, net/http
+		// takes another and needs the body again.
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(message.Body())), nil },
+	}
+	return req.WithContext(ctx)
+}
+
+// connection follows what the transport does before it writes.
+type connection struct{ wanted, got atomic.Bool }
+
+func (c *connection) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { c.wanted.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
+	})
+}
+
+// maySend tells whether bytes of the message may have left although the round trip
+// failed. Nothing can have left only where the transport asked for a connection
+// and never got one: the name was not found, the dial was refused, TLS failed, the
+// time ran out before. A transport that does not tell is never believed.
+func (c *connection) maySend() bool {
+	return c.got.Load() || !c.wanted.Load()
+}
+
+// withoutURL drops the URL that a *url.Error would print, access_token included.
+func withoutURL(err error) error {
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		return withURL.Err
+	}
+	return err
+}
