@@ -1,0 +1,89 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Auth gets a token that Vault accepts: Token, TokenFile or AppRole.
+type Auth interface {
+	// check tells what is missing or malformed, without asking anyone.
+	check() error
+
+	// login gets a token, through a client that is its own and has none.
+	login(ctx context.Context, client *api.Client) (grant, error)
+}
+
+// Source gives a credential. It is called at every login, so that one that was
+// rotated is used; white space around what it gives is dropped.
+type Source func() (string, error)
+
+// grant is a token and when it ends.
+type grant struct {
+	token concealed
+
+	// expires is when Vault forgets the token; zero where that is not known.
+	expires time.Time
+
+	// changed, where there is one, tells that there is a newer token.
+	changed func() bool
+}
+
+func (g grant) usable() bool {
+	if g.token == nil || g.changed != nil && g.changed() {
+		return false
+	}
+	return g.expires.IsZero() || time.Now().Before(g.expires)
+}
+
+// concealed is a text out of the reach of fmt, which prints what unexported fields
+// hold whatever their type has to say about it, but not what a func closes over.
+type concealed func() string
+
+func conceal(text string) concealed { return func() string { return text } }
+
+// is tells whether the text is this one.
+func (c concealed) is(text string) bool { return c != nil && c() == text }
+
+// read asks the source for the credential called name.
+func (s Source) read(name string) (string, error) {
+	text, err := s()
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", name, err)
+	}
+	return trimmed(name, text)
+}
+
+func trimmed(name, text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return "", fmt.Errorf("%s is empty", name)
+	}
+	return text, nil
+}
+
+// logIn gets a token by a method of Vault's.
+func logIn(ctx context.Context, client *api.Client, method api.AuthMethod) (grant, error) {
+	// The lease begins before the answer arrives: better to log in early.
+	asked := time.Now()
+	answer, err := method.Login(ctx, client)
+	switch {
+	case isStatus(err, http.StatusBadRequest):
+		return grant{}, errors.New("credentials refused")
+	case err != nil:
+		return grant{}, explain(ctx, err)
+	case answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "":
+		return grant{}, errUnreadable
+	}
+	granted := grant{token: conceal(answer.Auth.ClientToken)}
+	if seconds := answer.Auth.LeaseDuration; seconds > 0 {
+		granted.expires = asked.Add(time.Duration(seconds) * time.Second)
+	}
+	return granted, nil
+}

@@ -1,0 +1,90 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// maxAnswer is the size in bytes at which an answer is no longer a secret of ours.
+const maxAnswer = 1 << 20
+
+// client asks Vault one thing at a time, within timeout, without trying again.
+type client struct {
+	api     *api.Client
+	timeout time.Duration
+}
+
+// newClient undoes what the library takes from the environment: the token, the
+// namespace, further headers and response wrapping. It takes the rest, such as
+// VAULT_ADDR, only for settings that are not given here. A VAULT_ variable that
+// it cannot parse is an error all the same, which beats a client that ignores
+// what somebody meant to set.
+func newClient(config Config, transport http.RoundTripper) (*client, error) {
+	library, err := api.NewClient(&api.Config{
+		Address:          config.Address,
+		HttpClient:       &http.Client{Transport: transport, CheckRedirect: refuseRedirect},
+		DisableRedirects: true,
+		CheckRetry:       neverRetry,
+	})
+	if malformed, ok := errors.AsType[*url.Error](err); ok {
+		err = malformed.Err // the URL may carry a password
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making a client, which parses VAULT_ variables of the environment: %w", err)
+	}
+	library.ClearToken()
+	library.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
+	library.SetWrappingLookupFunc(func(string, string) string { return "" })
+	if config.Namespace != "" {
+		library.SetNamespace(config.Namespace)
+	}
+	return &client{library, config.Timeout}, nil
+}
+
+// neverRetry leaves it to the callers of the store to try again: they know how
+// much time there is.
+func neverRetry(context.Context, *http.Response, error) (bool, error) { return false, nil }
+
+// refuseRedirect keeps the token, which both this library and net/http would
+// carry along, at the address that it is meant for.
+func refuseRedirect(*http.Request, []*http.Request) error {
+	return errors.New("answered with a redirect, which is not followed: address must be one that answers itself")
+}
+
+// get reads the answer to one GET request.
+func (c *client) get(ctx context.Context, token, path string) (*api.Secret, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+
+	asker := c.api.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token })
+	response, err := asker.Logical().ReadRawWithContext(ctx, path)
+	if response != nil {
+		defer func() { _ = response.Body.Close() }()
+	}
+	if isStatus(err, http.StatusNotFound) {
+		return nil, explainNotFound(response.Body, err)
+	}
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	answer, err := api.ParseSecret(io.LimitReader(response.Body, maxAnswer))
+	if err != nil || answer == nil {
+		return nil, explain(ctx, err)
+	}
+	return answer, nil
+}
+
+// forLogin returns a client whose token, should a login set one, is its own.
+func (c *client) forLogin() *api.Client { return c.api.WithRequestCallbacks() }
+
+// bounded gives a request its time, and a reason to give where that runs out.
+func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %v", c.timeout))
+}

@@ -1,0 +1,159 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// failedPause is how long a login that failed is not tried again: callers
+	// that come meanwhile get its error at once.
+	failedPause = time.Second
+
+	// refusedPause is how long no login is tried for a reason for which Vault
+	// refused even a fresh token. A policy that is wrong for one path must not
+	// turn every read of it into a login, and so into a token that lives on.
+	refusedPause = 10 * time.Second
+)
+
+// session holds the token, and gets another one where it has ended.
+type session struct {
+	client *client
+	auth   Auth
+
+	mu       sync.Mutex
+	current  grant
+	underway *login // nil where nobody is logging in
+
+	failure  error
+	failedAt time.Time
+
+	// refusedAt is when a fresh token was last refused, by reason.
+	refusedAt map[error]time.Time
+}
+
+// login is one login, for however many callers wait for it. What it led to may
+// be read once done is closed.
+type login struct {
+	done    chan struct{}
+	granted grant
+	err     error
+}
+
+// do runs request with the token. If Vault refuses that, it logs in and runs
+// request once more; a token that was got for this very request is not to blame.
+func (s *session) do(ctx context.Context, request func(token string) error) error {
+	token, fresh, err := s.token(ctx)
+	if err != nil {
+		return err
+	}
+	err = request(token)
+	if refusal(err) != nil && !fresh {
+		refused := token
+		var failure error
+		if token, fresh, failure = s.replace(ctx, refused, refusal(err)); failure != nil {
+			return fmt.Errorf("%w; %w", err, failure)
+		}
+		if token != refused {
+			err = request(token)
+		}
+	}
+	if refusal(err) != nil && fresh {
+		s.refused(token, refusal(err))
+	}
+	return err
+}
+
+// refusal returns which refusal of a token err is, nil where it is none.
+func refusal(err error) error {
+	for _, reason := range []error{errDenied, errInvalidToken} {
+		if errors.Is(err, reason) {
+			return reason
+		}
+	}
+	return nil
+}
+
+// token returns a token that is not known to have ended, and whether it is
+// fresh: from a login that this call waited for.
+func (s *session) token(ctx context.Context) (token string, fresh bool, err error) {
+	return s.currentUnless(ctx, func() bool { return !s.current.usable() })
+}
+
+// replace returns a token to use instead of one that was refused: the current
+// one where that is another by now, since an old refusal says nothing about it,
+// or else that of a login. Where no login is due it returns the refused one.
+func (s *session) replace(ctx context.Context, refused string, reason error) (token string, fresh bool, err error) {
+	return s.currentUnless(ctx, func() bool {
+		return s.current.token.is(refused) && time.Since(s.refusedAt[reason]) >= refusedPause
+	})
+}
+
+// currentUnless returns the current token, or that of a login where one is due.
+func (s *session) currentUnless(ctx context.Context, due func() bool) (token string, fresh bool, err error) {
+	s.mu.Lock()
+	if !due() {
+		defer s.mu.Unlock()
+		return s.current.token(), false, nil
+	}
+	underway, err := s.begin(ctx)
+	s.mu.Unlock()
+	if err != nil {
+		return "", false, err
+	}
+	select {
+	case <-underway.done:
+		if underway.err != nil {
+			return "", false, underway.err
+		}
+		return underway.granted.token(), true, nil
+	case <-ctx.Done():
+		return "", false, fmt.Errorf("waiting for a login: %w", context.Cause(ctx))
+	}
+}
+
+// refused remembers that a fresh token was refused.
+func (s *session) refused(token string, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.current.token.is(token) {
+		return
+	}
+	if s.refusedAt == nil {
+		s.refusedAt = make(map[error]time.Time)
+	}
+	s.refusedAt[reason] = time.Now()
+}
+
+// begin returns the login under way, a new one where there is none. It is nobody's
+// own: whoever gives up waiting does not end it for the others. The caller holds mu.
+func (s *session) begin(ctx context.Context) (*login, error) {
+	if s.underway != nil {
+		return s.underway, nil
+	}
+	if s.failure != nil && time.Since(s.failedAt) < failedPause {
+		return nil, s.failure
+	}
+	s.underway = &login{done: make(chan struct{})}
+	go s.run(context.WithoutCancel(ctx), s.underway)
+	return s.underway, nil
+}
+
+func (s *session) run(ctx context.Context, l *login) {
+	ctx, cancel := s.client.bounded(ctx)
+	defer cancel()
+	l.granted, l.err = s.auth.login(ctx, s.client.forLogin())
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.err == nil {
+		s.current = l.granted
+	}
+	// A login that failed leaves the token be: it may still be good elsewhere.
+	s.failure, s.failedAt = l.err, time.Now()
+	s.underway = nil
+	close(l.done)
+}

@@ -1,0 +1,80 @@
+// Package vault reads secrets from a HashiCorp Vault: from a KV secrets engine
+// of version 1 or 2, with a token that it is given or logs in for.
+package vault
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"midas-sidecar/secrets"
+)
+
+// Store reads secrets from one KV mount of a Vault. It is safe for concurrent
+// use, keeps no secret but its token, and never prints that.
+type Store struct {
+	mount   string
+	client  *client
+	session *session
+
+	// version is the mount's kvVersion once Vault has told it, else 0.
+	version atomic.Int32
+}
+
+var (
+	_ secrets.Store = (*Store)(nil)
+	_ fmt.Formatter = (*Store)(nil)
+)
+
+// Format keeps fmt from following the store's pointers, which some verbs do.
+func (s *Store) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "vault mount "+s.mount) }
+
+// New makes a store of config. It does not speak to Vault, so a Vault that is
+// down prevents nothing; an error names the setting that is wrong and its rule.
+func New(config Config) (*Store, error) {
+	config = config.withDefaults()
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	transport, err := newTransport(config)
+	if err != nil {
+		return nil, err
+	}
+	return newStore(config, transport)
+}
+
+func newStore(config Config, transport http.RoundTripper) (*Store, error) {
+	client, err := newClient(config, transport)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		mount:   config.Mount,
+		client:  client,
+		session: &session{client: client, auth: config.Auth},
+	}, nil
+}
+
+// Read returns the latest version of the secret at path, below the mount. Only
+// its fields of type string are there: Vault rounds long numbers and drops their
+// leading zeros, and a key that is not the one that was stored must not be used.
+//
+// The error is secrets.ErrNotFound where there is no secret, or where its latest
+// version is deleted or destroyed. A token that Vault refuses is replaced by one
+// login and the read tried once more.
+func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
+	if err := checkPath(path); err != nil {
+		return nil, fmt.Errorf("reading %q in %s: path %w", path, s.mount, err)
+	}
+	var secret secrets.Secret
+	err := s.session.do(ctx, func(token string) (err error) {
+		secret, err = s.read(ctx, token, path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s/%s: %w", s.mount, path, err)
+	}
+	return secret, nil
+}
