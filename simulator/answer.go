@@ -1,0 +1,135 @@
+package simulator
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// reply is the answer to one call. It holds no secret but in body, which goes to
+// the caller alone.
+type reply struct {
+	status  int // of HTTP; WeChat answers 200 and tells failure in the body
+	errcode int
+	errmsg  string
+	body    map[string]any
+	// why says more to the developer who reads the log than errmsg does to the
+	// caller; about is what the line is about.
+	why   string
+	about []slog.Attr
+}
+
+// members are the fields of an answer.
+type members = map[string]any
+
+// ok answers with body alone.
+func ok(body members, why string) *reply {
+	return &reply{status: http.StatusOK, errmsg: "ok", body: body, why: why}
+}
+
+// refuse answers with an errcode and an errmsg, why being for the log.
+func refuse(errcode int, errmsg, why string) *reply {
+	return &reply{status: http.StatusOK, errcode: errcode, errmsg: errmsg, why: why}
+}
+
+// ownRefusal answers on a path of /simulator/, where HTTP's status tells.
+func ownRefusal(status int, problem string) *reply {
+	return &reply{status: status, errmsg: problem, body: members{"error": problem}}
+}
+
+// answer writes and logs a reply. A refusal of WeChat's carries a hint, as the
+// real ones do; here it is the number of the log line that says why.
+func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
+	s.mu.Lock()
+	s.calls++
+	hint := "sim" + strconv.Itoa(s.calls)
+	s.mu.Unlock()
+
+	body := out.body
+	if body == nil {
+		body = members{"errcode": out.errcode, "errmsg": fmt.Sprintf("%s hint: [%s]", out.errmsg, hint)}
+	}
+	text, err := json.Marshal(body, json.Deterministic(true))
+	if err != nil {
+		panic(err) // a body is made of texts, numbers and maps of them
+	}
+	w.Header().Set("Content-Type", "application/json; encoding=utf-8") // as WeChat says it
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(out.status)
+	_, _ = w.Write(text) // a caller that has gone has gone
+
+	s.log(r, out, hint)
+}
+
+func (s *Simulator) log(r *http.Request, out *reply, hint string) {
+	level := slog.LevelInfo
+	attrs := append([]slog.Attr{slog.Int("errcode", out.errcode)}, out.about...)
+	switch {
+	case out.status != http.StatusOK:
+		level = slog.LevelWarn
+		attrs = []slog.Attr{slog.Int("status", out.status), slog.String("error", out.errmsg)}
+	case out.errcode != 0:
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.String("errmsg", out.errmsg), slog.String("hint", hint))
+	}
+	if out.why != "" {
+		attrs = append(attrs, slog.String("why", out.why))
+	}
+	s.options.Log.LogAttrs(r.Context(), level, r.Method+" "+r.URL.Path, attrs...)
+}
+
+var errNoObject = errors.New("not exactly one JSON object")
+
+// problemOf says what is wrong with a body, without quoting it.
+func problemOf(err error) string {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return "a field stands twice in the body"
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("the body stops being JSON at byte %d", syntax.ByteOffset)
+	default:
+		return "the body must be exactly one JSON object"
+	}
+}
+
+// readPost returns the body of a POST. The codes are WeChat's common ones:
+// https://developers.weixin.qq.com/doc/oplatform/Return_codes/Return_code_descriptions_new.html
+func readPost(r *http.Request) ([]byte, *reply) {
+	if r.Method != http.MethodPost {
+		return nil, refuse(43002, "require POST method", "the method is "+r.Method)
+	}
+	body, err := io.ReadAll(r.Body)
+	switch {
+	case err != nil:
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, notJSON(fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
+		}
+		return nil, notJSON("the body ended before its Content-Length, which counts bytes, not characters")
+	case len(body) == 0:
+		return nil, refuse(44002, "empty post data", "")
+	}
+	return body, nil
+}
+
+func notJSON(why string) *reply { return refuse(47001, "data format error", why) }
+
+// readQuery returns the query's one value of name, "" where it is absent, and
+// whether the query holds anything else.
+func readQuery(r *http.Request, name string) (value string, others bool) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if values := query[name]; len(values) > 0 {
+		value = values[0]
+		others = len(values) > 1
+	}
+	delete(query, name)
+	return value, others || err != nil || len(query) > 0
+}

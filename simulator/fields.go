@@ -1,0 +1,161 @@
+package simulator
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"midas-sidecar/wechat"
+)
+
+// table is a page's table of body fields, without sig and mp_sig. It is not taken
+// from wechat: what we send is checked against a second reading of the pages.
+type table struct{ required, optional []string }
+
+// v1Tables: https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html
+// and its siblings midas.cancelPay, midas.getBalance and midas.present.
+var v1Tables = map[*wechat.API]table{
+	wechat.Pay: {
+		required: strings.Fields("openid appid offer_id ts zone_id pf amt bill_no"),
+		optional: strings.Fields("user_ip pay_item app_remark"),
+	},
+	wechat.CancelPay: {
+		required: strings.Fields("openid appid offer_id ts zone_id pf bill_no"),
+		optional: strings.Fields("user_ip pay_item"),
+	},
+	wechat.GetBalance: {
+		required: strings.Fields("openid appid offer_id ts zone_id pf"),
+		optional: strings.Fields("user_ip"),
+	},
+	wechat.Present: {
+		required: strings.Fields("openid appid offer_id ts zone_id pf bill_no present_counts"),
+		optional: strings.Fields("user_ip"),
+	},
+}
+
+var numbers = []string{"ts", "amt", "present_counts"}
+
+// check refuses a body that has not exactly the fields of the table. Whether
+// mp_sig may be absent is the app's to say.
+func (t table) check(m Message) *reply {
+	for _, f := range m.Fields {
+		if refusal := t.checkField(f); refusal != nil {
+			return refusal
+		}
+	}
+	for _, name := range append(slices.Clone(t.required), "sig") {
+		if !m.has(name) {
+			return missing(name)
+		}
+	}
+	return nil
+}
+
+// missing answers as has been seen in the field: 40101 for openid and mp_sig.
+// https://developers.weixin.qq.com/community/develop/doc/000a00883cc4a04aa8a9d3b8951000
+func missing(name string) *reply {
+	if name == "openid" || name == "mp_sig" {
+		return refuse(40101, name+" missing", "")
+	}
+	return badParameter(name, "is missing")
+}
+
+func (t table) checkField(f Field) *reply {
+	known := slices.Contains(t.required, f.Name) || slices.Contains(t.optional, f.Name) ||
+		f.Name == "sig" || f.Name == "mp_sig"
+	number := slices.Contains(numbers, f.Name)
+	switch {
+	case f.Name == "access_token":
+		return badParameter(f.Name, "belongs in the query, not in the body")
+	case !known:
+		return badParameter(printable(f.Name), "is not a field of this API")
+	case number && f.kind != '0':
+		return badParameter(f.Name, "must be a number")
+	case number && !isCount(f.Value):
+		return badParameter(f.Name, "must be a plain positive integer of at most "+strconv.Itoa(maxCoins))
+	case number:
+		return nil
+	case f.kind != '"':
+		return badParameter(f.Name, "must be a string")
+	case f.Value == "":
+		return badParameter(f.Name, "must not be empty: leave an optional field out")
+	case f.Name == "bill_no" && (len(f.Value) > 63 || !isWord(f.Value)):
+		return badParameter(f.Name, "must be 1 to 63 characters of A-Z a-z 0-9 _ -")
+	}
+	return nil
+}
+
+func badParameter(name, rule string) *reply {
+	return refuse(90018, "parameter error: "+name+": "+rule, "")
+}
+
+// isCount tells whether a number is written as digits alone. JSON has seen to it
+// that there is no leading zero.
+func isCount(literal string) bool {
+	n, err := strconv.ParseInt(literal, 10, 64)
+	return err == nil && n >= 1 && n <= maxCoins
+}
+
+// integer returns a number field's value, which check has seen.
+func (m Message) integer(name string) int64 {
+	n, _ := strconv.ParseInt(m.get(name), 10, 64)
+	return n
+}
+
+func isWord(text string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return text != "" && strings.Trim(text, letters) == ""
+}
+
+// printable returns a name that the caller made up, if it can be shown: plain,
+// and shorter than any key.
+func printable(name string) string {
+	if len(name) <= 20 && isWord(name) {
+		return name
+	}
+	return "a field"
+}
+
+// parseObject returns the fields of the one JSON object in body. Names that stand
+// twice and bad UTF-8 are errors.
+func parseObject(body []byte) ([]Field, error) {
+	d := jsontext.NewDecoder(bytes.NewReader(body))
+	if d.PeekKind() != '{' {
+		return nil, errNoObject
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	var fields []Field
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		f := Field{Name: name.String()}
+		raw, err := d.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		f.kind, f.Value = byte(raw.Kind()), string(raw)
+		if f.kind == '"' {
+			text, err := jsontext.AppendUnquote(nil, raw)
+			if err != nil {
+				return nil, err
+			}
+			f.Value = string(text)
+		}
+		fields = append(fields, f)
+	}
+	if _, err := d.ReadToken(); err != nil { // the object's end
+		return nil, err
+	}
+	if _, err := d.ReadToken(); err != io.EOF {
+		return nil, errNoObject
+	}
+	return fields, nil
+}

@@ -1,0 +1,40 @@
+package simulator
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever arrives: no panic, an answer, and no coin moves without a signature.
+func FuzzNothingUnsignedMovesCoins(f *testing.F) {
+	w := newWorld(f)
+	for _, body := range []string{
+		"", "{}", "[]", "null", `{"sig":"","mp_sig":""}`, "{\"a\":\"\xff\"}", `{"a":"\ud800"}`, `{"amt":1e400}`,
+		newWorld(f).payment(func(d *draft) { d.midasKey = "nobody's" }).body(),
+		newWorld(f).payment(func(d *draft) { d.sessionKey = "nobody's" }).body(),
+	} {
+		for _, path := range []string{payPath, cancelPath, presentPath, balancePath, sandboxPayPath, stableTokenPath, code2SessionPath, "/simulator/login"} {
+			f.Add(path, "access_token="+theToken, "application/json", []byte(body))
+		}
+	}
+	before := w.sim.State()
+	f.Fuzz(func(t *testing.T, path, query, contentType string, body []byte) {
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r.URL.Path, r.URL.RawQuery = path, query
+		r.Header.Set("Content-Type", contentType)
+		w.sim.ServeHTTP(httptest.NewRecorder(), r)
+		after := w.sim.State()
+		require.Equal(t, before.Orders, after.Orders)
+		for openid, player := range after.Apps[appID].Players { // the login may bring new ones
+			want := Purse{}
+			if known := before.Apps[appID].Players[openid]; known != nil {
+				want = known.Official
+			}
+			require.Equal(t, want, player.Official)
+			require.Equal(t, want, player.Sandbox)
+		}
+	})
+}
