@@ -122,8 +122,15 @@ func TestATokenFileIsReadAgainWhenItChanges(t *testing.T) {
 		renamed(t, path, token)
 		require.NoError(t, os.Chtimes(path, before.ModTime(), before.ModTime()))
 	}
+	longer := func(t *testing.T, path, token string) {
+		before, err := os.Stat(path)
+		require.NoError(t, err)
+		rewritten(t, path, token+"\n")
+		require.NoError(t, os.Chtimes(path, before.ModTime(), before.ModTime()))
+	}
 	for name, change := range map[string]func(t *testing.T, path, token string){
-		"rewritten": rewritten, "replaced": renamed, "replaced by one as old and long": sameTime,
+		"rewritten": rewritten, "replaced": renamed,
+		"replaced by one as old and long": sameTime, "rewritten within the clock's tick": longer,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()

@@ -28,10 +28,11 @@ type client struct {
 // what somebody meant to set.
 func newClient(config Config, transport http.RoundTripper) (*client, error) {
 	library, err := api.NewClient(&api.Config{
-		Address:          config.Address,
-		HttpClient:       &http.Client{Transport: transport, CheckRedirect: refuseRedirect},
+		Address:    config.Address,
+		HttpClient: &http.Client{Transport: transport, CheckRedirect: refuseRedirect},
+		// The library follows redirects where net/http does not.
 		DisableRedirects: true,
-		CheckRetry:       neverRetry,
+		MaxRetries:       0,
 	})
 	if malformed, ok := errors.AsType[*url.Error](err); ok {
 		err = malformed.Err // the URL may carry a password
@@ -47,10 +48,6 @@ func newClient(config Config, transport http.RoundTripper) (*client, error) {
 	}
 	return &client{library, config.Timeout}, nil
 }
-
-// neverRetry leaves it to the callers of the store to try again: they know how
-// much time there is.
-func neverRetry(context.Context, *http.Response, error) (bool, error) { return false, nil }
 
 // refuseRedirect keeps the token, which both this library and net/http would
 // carry along, at the address that it is meant for.
@@ -69,7 +66,7 @@ func (c *client) get(ctx context.Context, token, path string) (*api.Secret, erro
 		defer func() { _ = response.Body.Close() }()
 	}
 	if isStatus(err, http.StatusNotFound) {
-		return nil, explainNotFound(response.Body, err)
+		return nil, explainNotFound(response.Body)
 	}
 	if err != nil {
 		return nil, explain(ctx, err)

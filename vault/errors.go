@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,14 +64,21 @@ func explainStatus(answer *api.ResponseError) error {
 	}
 }
 
-// explainNotFound tells a secret that is not there from all else that is a 404:
-// a mount that is gone, one that was upgraded to version 2, a server that is not
-// Vault. Those must not look as if the store had answered.
-func explainNotFound(body io.Reader, err error) error {
-	if answer, ok := errors.AsType[*api.ResponseError](err); ok && len(answer.Errors) > 0 {
+// explainNotFound tells Vault's ways to say that there is no secret, or that its
+// latest version is deleted or destroyed, from all else that is a 404: a mount
+// that is gone, one that was upgraded to version 2, a server that is not Vault.
+// Those must not look as if the store had answered.
+func explainNotFound(body io.Reader) error {
+	var answer struct {
+		Errors []string
+		Data   struct{ Metadata map[string]any }
+	}
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return errOtherMount
 	}
-	if parsed, err := api.ParseSecret(body); err != nil || parsed != nil && len(parsed.Warnings) > 0 {
+	missing := answer.Errors != nil && len(answer.Errors) == 0
+	deleted := answer.Data.Metadata != nil
+	if !missing && !deleted {
 		return errOtherMount
 	}
 	return secrets.ErrNotFound

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -29,6 +30,7 @@ type fake struct {
 	asked     []*http.Request
 	sent      []string // bodies of logins
 	lease     int      // of tokens from logins, in seconds
+	delay     time.Duration
 	answer    http.HandlerFunc
 }
 
@@ -45,6 +47,7 @@ func newFake() *fake {
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	time.Sleep(f.delay)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)

@@ -34,20 +34,23 @@ func TestAReadWithADeadTokenLogsInOnceAndReadsAgain(t *testing.T) {
 }
 
 func TestReadersThatComeTogetherShareALogin(t *testing.T) {
-	f := newFake()
-	store := f.store(t, withAppRole())
-	together := func() {
-		var all sync.WaitGroup
-		for range 50 {
-			all.Go(func() { requireKey(t, store) })
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.delay = time.Second // long enough for all to ask at the same time
+		store := f.store(t, withAppRole())
+		together := func() {
+			var all sync.WaitGroup
+			for range 50 {
+				all.Go(func() { requireKey(t, store) })
+			}
+			all.Wait()
 		}
-		all.Wait()
-	}
-	together()
-	require.Equal(t, 1, f.logins(), "cold")
-	f.kill()
-	together()
-	require.Equal(t, 2, f.logins(), "with a dead token")
+		together()
+		require.Equal(t, 1, f.logins(), "cold")
+		f.kill()
+		together()
+		require.Equal(t, 2, f.logins(), "with a dead token")
+	})
 }
 
 func TestAnOldRefusalDoesNotThrowAwayANewerToken(t *testing.T) {
@@ -93,6 +96,30 @@ func TestAnOldRefusalDoesNotCountAgainstANewerToken(t *testing.T) {
 	f.kill()
 	requireKey(t, store)
 	require.Equal(t, 4, f.logins())
+}
+
+func TestOnlyARefusalOfAFreshTokenPutsOffTheNextLogin(t *testing.T) {
+	f := newFake()
+	store := f.store(t, withAppRole())
+	requireKey(t, store)
+
+	// A slow reader is refused the first token, and the second, which others got
+	// long ago, has died as well.
+	reads := 0
+	err := store.session.do(t.Context(), func(string) error {
+		if reads++; reads == 1 {
+			f.kill()
+			requireKey(t, store)
+			f.kill()
+		}
+		return errInvalidToken
+	})
+	require.ErrorIs(t, err, errInvalidToken)
+	require.Equal(t, 2, reads)
+	require.Equal(t, 2, f.logins())
+
+	requireKey(t, store)
+	require.Equal(t, 3, f.logins())
 }
 
 func TestAPolicyThatForbidsDoesNotMakeALoginStorm(t *testing.T) {

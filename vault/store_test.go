@@ -89,14 +89,15 @@ func TestASecretThatIsNotThereIsErrNotFound(t *testing.T) {
 	}
 }
 
-func TestA404ThatIsNotAboutTheSecretIsNotErrNotFound(t *testing.T) {
+func TestA404ThatDoesNotSayThereIsNoSecretIsNotErrNotFound(t *testing.T) {
 	for name, body := range map[string]string{
-		"the mount is gone":                  `{"errors": ["no handler for route \"secret/data/midas/wx1\". route entry not found."]}`,
-		"the mount was upgraded":             `{"data": null, "warnings": ["Invalid path for a versioned K/V secrets engine."]}`,
-		"the server is not Vault":            `<h1>404 canary-page</h1>`,
-		"the server is nearly Vault":         `{"errors": "canary-page"}`,
-		"the answer was cut off":             `{"data": {"data": nu`,
-		"the answer was cut off, or is text": `"`,
+		"the mount is gone":       `{"errors": ["no handler for route \"secret/data/midas/wx1\". route entry not found."]}`,
+		"the mount was upgraded":  `{"data": null, "warnings": ["Invalid path for a versioned K/V secrets engine."]}`,
+		"a page":                  `<h1>404 canary-page</h1>`,
+		"a gateway's answer":      `{"message": "no route matched canary-x"}`,
+		"an answer of other form": `{"errors": "canary-x"}`,
+		"half an answer":          `{"data": {"metadata": {"version": 1`,
+		"no answer":               ``,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
@@ -108,6 +109,7 @@ func TestA404ThatIsNotAboutTheSecretIsNotErrNotFound(t *testing.T) {
 			require.EqualError(t, err, "reading secret/midas/wx1: no KV secrets engine of the expected version answers there")
 
 			f.answer, f.kv = nil, "1"
+			delete(f.bodies, "/v1/secret/data/midas/wx1")
 			requireKey(t, store)
 		})
 	}
