@@ -1,0 +1,148 @@
+// Package integration tests the product end to end, through real sockets and
+// against a real Vault.
+package integration
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+)
+
+// testVault is a real Vault, initialised and unsealed, that has nothing mounted
+// but what Vault itself does.
+type testVault struct {
+	Address string
+	root    *api.Client // with the root token
+
+	unsealKey string
+	stdin     io.Closer // closed, it ends the process
+}
+
+var sharedVault = sync.OnceValues(launchVault)
+
+// startVault returns the Vault that all tests share, starting it for the first.
+// Tests keep apart by mounts of their own. It ends with the test process.
+func startVault(t *testing.T) *testVault {
+	t.Helper()
+	v, err := sharedVault()
+	require.NoError(t, err)
+	return v
+}
+
+// startOwnVault starts a Vault that the test may seal.
+func startOwnVault(t *testing.T) *testVault {
+	t.Helper()
+	v, err := launchVault()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = v.stdin.Close() })
+	return v
+}
+
+func launchVault() (*testVault, error) {
+	binary, err := vaultBinary()
+	if err != nil {
+		return nil, fmt.Errorf("building vaultserver: %w", err)
+	}
+	command := exec.Command(binary, "-log-level=off")
+	command.Stderr = os.Stderr
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("starting vaultserver: %w", err)
+	}
+	v := &testVault{stdin: stdin}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("starting vaultserver: it said %q", line), err, stdin.Close())
+	}
+	v.Address = "http://" + address
+	if err := v.initialise(); err != nil {
+		return nil, errors.Join(fmt.Errorf("initialising Vault: %w", err), stdin.Close())
+	}
+	return v, nil
+}
+
+func (v *testVault) initialise() error {
+	config := api.DefaultConfig()
+	config.Address = v.Address
+	root, err := api.NewClient(config)
+	if err != nil {
+		return err
+	}
+	root.ClearNamespace()
+	keys, err := root.Sys().Init(&api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+	if err != nil {
+		return err
+	}
+	root.SetToken(keys.RootToken)
+	v.root, v.unsealKey = root, keys.Keys[0]
+	_, err = root.Sys().Unseal(v.unsealKey)
+	return err
+}
+
+// vaultBinary returns the program of package vaultserver: the one that
+// MIDAS_TEST_VAULT names, or else one in the user's cache, built when its sources
+// are new.
+func vaultBinary() (string, error) {
+	if binary := os.Getenv("MIDAS_TEST_VAULT"); binary != "" {
+		return binary, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	sources, err := hashFiles("vaultserver/*.go", "vaultserver/go.*")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(cache, "midas-sidecar", "vaultserver-"+sources)
+	if _, err := os.Stat(binary); err == nil {
+		return binary, nil
+	}
+	fmt.Fprintln(os.Stderr, "building a Vault to test against, which takes some minutes the first time:", binary)
+
+	// Under another name until it is complete: tests may run side by side.
+	unfinished := fmt.Sprintf("%s.%d", binary, os.Getpid())
+	build := exec.Command("go", "build", "-o", unfinished, ".")
+	build.Dir = "vaultserver"
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, output)
+	}
+	return binary, os.Rename(unfinished, binary)
+}
+
+func hashFiles(patterns ...string) (string, error) {
+	hash := sha256.New()
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", err
+		}
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return "", err
+			}
+			_, _ = fmt.Fprintf(hash, "%s %d\n%s", path, len(content), content)
+		}
+	}
+	return fmt.Sprintf("%x", hash.Sum(nil)[:8]), nil
+}
