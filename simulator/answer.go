@@ -19,15 +19,36 @@ type reply struct {
 	status  int // of HTTP; WeChat answers 200 and tells failure in the body
 	errcode int
 	errmsg  string
-	body    map[string]any
+	body    members
 	// why says more to the developer who reads the log than errmsg does to the
-	// caller; about is what the line is about.
-	why   string
-	about []slog.Attr
+	// caller; explain finds that out where it takes a search.
+	why     string
+	explain func() string
+	about   []slog.Attr // the player and the order
 }
 
-// members are the fields of an answer.
-type members = map[string]any
+// members are the fields of an answer, in the order of WeChat's pages.
+type members []struct {
+	name  string
+	value any
+}
+
+// MarshalJSON writes the members as an object.
+func (m members) MarshalJSON() ([]byte, error) {
+	text := []byte{'{'}
+	for i, member := range m {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		value, err := json.Marshal(member.value, json.Deterministic(true))
+		if err != nil {
+			return nil, err
+		}
+		text, _ = jsontext.AppendQuote(text, member.name) // the names are ours
+		text = append(append(text, ':'), value...)
+	}
+	return append(text, '}'), nil
+}
 
 // ok answers with body alone.
 func ok(body members, why string) *reply {
@@ -41,7 +62,7 @@ func refuse(errcode int, errmsg, why string) *reply {
 
 // ownRefusal answers on a path of /simulator/, where HTTP's status tells.
 func ownRefusal(status int, problem string) *reply {
-	return &reply{status: status, errmsg: problem, body: members{"error": problem}}
+	return &reply{status: status, errmsg: problem, body: members{{"error", problem}}}
 }
 
 // answer writes and logs a reply. A refusal of WeChat's carries a hint, as the
@@ -54,11 +75,11 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 
 	body := out.body
 	if body == nil {
-		body = members{"errcode": out.errcode, "errmsg": fmt.Sprintf("%s hint: [%s]", out.errmsg, hint)}
+		body = members{{"errcode", out.errcode}, {"errmsg", fmt.Sprintf("%s hint: [%s]", out.errmsg, hint)}}
 	}
-	text, err := json.Marshal(body, json.Deterministic(true))
+	text, err := json.Marshal(body)
 	if err != nil {
-		panic(err) // a body is made of texts, numbers and maps of them
+		panic(err) // a body is made of what JSON knows
 	}
 	w.Header().Set("Content-Type", "application/json; encoding=utf-8") // as WeChat says it
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
@@ -69,6 +90,12 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 }
 
 func (s *Simulator) log(r *http.Request, out *reply, hint string) {
+	if !s.options.Log.Enabled(r.Context(), slog.LevelWarn) {
+		return
+	}
+	if out.explain != nil {
+		out.why = out.explain()
+	}
 	level := slog.LevelInfo
 	attrs := append([]slog.Attr{slog.Int("errcode", out.errcode)}, out.about...)
 	switch {
@@ -118,6 +145,12 @@ func readPost(r *http.Request) ([]byte, *reply) {
 		return nil, refuse(44002, "empty post data", "")
 	}
 	return body, nil
+}
+
+// refuseSignature answers with an errcode for a wrong signature. explain is asked
+// only if somebody reads the log, and not while others wait.
+func refuseSignature(errcode int, errmsg string, explain func() string) *reply {
+	return &reply{status: http.StatusOK, errcode: errcode, errmsg: errmsg, explain: explain}
 }
 
 func notJSON(why string) *reply { return refuse(47001, "data format error", why) }

@@ -41,9 +41,9 @@ func (s *Simulator) pay(c call, purse *Purse) *reply {
 	purse.spend(amt, gen)
 	s.enter(c, amt, gen)
 	return done(members{
-		"bill_no":      c.get("bill_no"),
-		"balance":      purse.Balance,
-		"used_gen_amt": gen,
+		{"bill_no", c.get("bill_no")},
+		{"balance", purse.Balance},
+		{"used_gen_amt", gen},
 	}, fmt.Sprintf("%d coins taken, %d left", amt, purse.Balance))
 }
 
@@ -63,7 +63,7 @@ func (s *Simulator) cancelPay(c call, purse *Purse) *reply {
 	}
 	purse.spend(-order.Amount, -order.Gen)
 	order.Returned = true
-	return done(members{"bill_no": c.get("bill_no")},
+	return done(members{{"bill_no", c.get("bill_no")}},
 		fmt.Sprintf("%d coins given back, %d now", order.Amount, purse.Balance))
 }
 
@@ -78,26 +78,25 @@ func (s *Simulator) present(c call, purse *Purse) *reply {
 	purse.Balance += count
 	purse.GenBalance += count
 	s.enter(c, count, 0)
-	return done(members{"bill_no": c.get("bill_no"), "balance": purse.Balance},
+	return done(members{{"balance", purse.Balance}, {"bill_no", c.get("bill_no")}},
 		fmt.Sprintf("%d coins given, %d now", count, purse.Balance))
 }
 
 func getBalance(purse *Purse) *reply {
 	return done(members{
-		"balance":     purse.Balance,
-		"gen_balance": purse.GenBalance,
-		"first_save":  purse.firstSave(),
-		"save_amt":    purse.saveSum() - purse.presentSum(),
-		"save_sum":    purse.saveSum(),
-		"cost_sum":    purse.CostSum,
-		"present_sum": purse.presentSum(),
+		{"balance", purse.Balance},
+		{"gen_balance", purse.GenBalance},
+		{"first_save", purse.firstSave()},
+		{"save_amt", purse.saveSum() - purse.presentSum()},
+		{"save_sum", purse.saveSum()},
+		{"cost_sum", purse.CostSum},
+		{"present_sum", purse.presentSum()},
 	}, fmt.Sprintf("%d coins", purse.Balance))
 }
 
 // done answers a call that was carried out.
 func done(body members, why string) *reply {
-	body["errcode"], body["errmsg"] = 0, "ok"
-	return ok(body, why)
+	return ok(append(members{{"errcode", 0}, {"errmsg", "ok"}}, body...), why)
 }
 
 func (c call) orderID() OrderID {

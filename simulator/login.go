@@ -78,7 +78,7 @@ func (s *Simulator) serveLogin(r *http.Request) *reply {
 	if err != nil {
 		return ownRefusal(http.StatusBadRequest, err.Error())
 	}
-	out := ok(members{"js_code": code}, "the player has a new session_key")
+	out := ok(members{{"js_code", code}}, "the player has a new session_key")
 	out.about = []slog.Attr{slog.String("openid", who.OpenID)}
 	return out
 }
@@ -109,9 +109,9 @@ func (s *Simulator) code2Session(r *http.Request) *reply {
 	if player == nil {
 		return refuse(40029, "invalid code", "the player is gone since")
 	}
-	body := members{"openid": code.openid, "session_key": player.SessionKey}
+	body := members{{"session_key", player.SessionKey}, {"openid", code.openid}}
 	if player.UnionID != "" {
-		body["unionid"] = player.UnionID
+		body = append(body, members{{"unionid", player.UnionID}}...)
 	}
 	out := ok(body, "")
 	out.about = []slog.Attr{slog.String("openid", code.openid)}

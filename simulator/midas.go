@@ -151,14 +151,15 @@ func (s *Simulator) checkSignatures(c call, app *App) *reply {
 	keys := s.state.keys(c, app, player)
 	sigIsRight := same(c.get("sig"), sigOf(c.Message, app.midasKey(c.endpoint.Environment)))
 	if c.has("mp_sig") && !same(c.get("mp_sig"), mpSigOf(c.Message, player.SessionKey)) {
-		why := ExplainMPSig(c.Message, keys)
-		if !sigIsRight {
-			why += "; besides, " + ExplainSig(c.Message, keys)
-		}
-		return refuse(90009, "mp_sig error", why)
+		return refuseSignature(90009, "mp_sig error", func() string {
+			if sigIsRight {
+				return ExplainMPSig(c.Message, keys)
+			}
+			return ExplainMPSig(c.Message, keys) + "; besides, " + ExplainSig(c.Message, keys)
+		})
 	}
 	if !sigIsRight {
-		return refuse(90011, "sig error", ExplainSig(c.Message, keys))
+		return refuseSignature(90011, "sig error", func() string { return ExplainSig(c.Message, keys) })
 	}
 	return nil
 }

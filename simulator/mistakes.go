@@ -80,10 +80,8 @@ func mpSigMistakes(m Message, keys Keys) []mistake {
 			mistake{made, rule, func(r recipe) recipe { r.key = string(raw); return r }})
 	}
 	for _, token := range keys.Tokens {
-		if token != m.AccessToken {
-			all = append(all, mistake{"with another access_token", "mp_sig covers the access_token of the query: sign again when the token changes",
-				func(r recipe) recipe { return r.replace("access_token", token) }})
-		}
+		const made, rule = "with another access_token", "mp_sig covers the access_token of the query: sign again when the token changes"
+		all = append(all, mistake{made, rule, func(r recipe) recipe { return r.replace("access_token", token) }})
 	}
 	return all
 }
@@ -139,20 +137,24 @@ func fieldMistakes(m Message) []mistake {
 	var all []mistake
 	e, _ := wechat.EndpointOf(m.Path)
 	optional := v1Tables[e.API].optional
-	all = append(all, mistake{"without the optional fields in the text", "every field of the body is signed", func(r recipe) recipe {
-		return r.without(optional...)
-	}})
+	all = append(all, unsigned("the optional fields", optional...))
 	for _, f := range m.signed() {
-		all = append(all, mistake{"without " + printable(f.Name) + " in the text", "every field of the body is signed", func(r recipe) recipe {
-			return r.without(f.Name)
-		}})
+		all = append(all, unsigned(printable(f.Name), f.Name))
 	}
 	for _, name := range optional {
 		if !m.has(name) {
-			all = append(all, mistake{"with the optional field " + name + " signed as empty", "a field that is not sent is not signed", func(r recipe) recipe {
-				return r.with(append(slices.Clone(r.params), Field{Name: name})...)
-			}})
+			all = append(all, signedEmpty(name))
 		}
 	}
 	return all
+}
+
+func unsigned(what string, names ...string) mistake {
+	return mistake{"without " + what + " in the text", "every field of the body is signed",
+		func(r recipe) recipe { return r.without(names...) }}
+}
+
+func signedEmpty(name string) mistake {
+	return mistake{"with the optional field " + name + " signed as empty", "a field that is not sent is not signed",
+		func(r recipe) recipe { return r.with(append(slices.Clone(r.params), Field{Name: name})...) }}
 }

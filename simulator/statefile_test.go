@@ -78,6 +78,23 @@ func TestAStateFileThatCannotBeWrittenAnswersSystemError(t *testing.T) {
 	require.ErrorContains(t, err, "cannot be written")
 }
 
+func TestAFailedWriteLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "state.json")
+	w := openWorld(t, file)
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.MkdirAll(filepath.Join(file, "a directory in its place"), 0o700))
+	require.Error(t, w.sim.Edit(func(*State) {}))
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+}
+
+func TestNewRefusesAStateThatCannotBe(t *testing.T) {
+	_, err := New(State{Apps: map[string]*App{appID: {}}}, Options{})
+	require.ErrorContains(t, err, "apps/wx1234567/offer_id: is missing")
+}
+
 func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 	_, err := Open(t.TempDir(), Options{})
 	require.Error(t, err)
@@ -116,25 +133,27 @@ func TestAStateThatCannotBeNamesTheField(t *testing.T) {
 		strings.Replace(seed, `{"official":{"balance":5,"cost_sum":2}}`, `null`, 1) + `}`: "apps/wx1/players/o: must be an object",
 		strings.Replace(seed, `"midas_key":"m",`, ``, 1) + `}`:                            "apps/wx1/midas_key: is missing",
 		`{"apps":{"wx1":` + app + `,"wx2":` + app + `}}`:                                  "apps/wx2/offer_id: is the one of wx1, too",
-		order("b", ""):                                 "must be appid/environment/bill_no",
-		order("wx1/test/b", ""):                        "its environment must be official or sandbox",
-		order("wx2/official/b", ""):                    "orders/wx2/official/b/openid: is no player of the app",
-		replaced(`"pay"`, `"cancelpay"`):               "api: must be pay or present",
-		replaced(`"amount":1`, `"amount":0`):           "amount: must be from 1",
-		replaced(`"amount":1`, `"amount":3`):           "amount: is more than the player has spent",
-		order("wx1/official/b", `,"gen":1`):            "amount: is more than the player has spent",
-		order("wx1/official/b", `,"gen":2`):            "gen: must be from 0 to amount",
-		replaced(`"applied":1`, `"applied":0`):         "applied: must be at least 1",
-		replaced(`"2026-01-02T03:04:05Z"`, `"soon"`):   "/orders/wx1~1official~1b/time",
-		replaced(`"time":"2026-01-02T03:04:05Z",`, ``): "time: is missing",
+		order("b", ""):                       "must be appid/environment/bill_no",
+		order("wx1/test/b", ""):              "its environment must be official or sandbox",
+		order("wx2/official/b", ""):          "orders/wx2/official/b/openid: is no player of the app",
+		replaced(`"pay"`, `"cancelpay"`):     "api: must be pay or present",
+		replaced(`"amount":1`, `"amount":0`): "amount: must be from 1",
+		replaced(`"amount":1`, `"amount":3`): "amount: is more than the player has spent",
+		order("wx1/official/b", `,"gen":1`):  "amount: is more than the player has spent",
+		order("wx1/official/b", `,"gen":2`):  "gen: must be from 0 to amount",
+		strings.Replace(order("wx1/official/b", ""), `"orders":{`,
+			`"orders":{"wx1/official/a":{"api":"pay","openid":"o","amount":2,"time":"2026-01-02T03:04:05Z","applied":1},`, 1): "orders/wx1/official/b/amount: is more than the player has spent",
+		replaced(`"applied":1`, `"applied":0`):                                                              "applied: must be at least 1",
+		replaced(`"2026-01-02T03:04:05Z"`, `"soon"`):                                                        "/orders/wx1~1official~1b/time",
+		replaced(`"time":"2026-01-02T03:04:05Z",`, ``):                                                      "time: is missing",
 		strings.Replace(order("wx1/official/b", `,"returned":true`), `"pay"`, `"present"`, 1):               "returned: only a pay can be",
 		replaced(`{"api":"pay","openid":"o","amount":1,"time":"2026-01-02T03:04:05Z","applied":1}`, `null`): "orders/wx1/official/b: must be an object",
-		tokens(`{"wx2":{"issued":[]}}`):                                   "tokens/wx2: is no app",
-		tokens(`{"wx1":null}`):                                            "tokens/wx1: must be an object",
-		tokens(`{"wx1":{"issued":[null]}}`):                               "tokens/wx1/issued/0: must be an object",
-		tokens(`{"wx1":{"issued":[],"forced_today":-1}}`):                 "tokens/wx1/forced_today",
-		tokens(`{"wx1":{"issued":[{"access_token":"t"}]}}`):               "tokens/wx1/issued/0/expires: is missing",
-		tokens(`{"wx1":{"issued":[{"expires":"2026-01-02T03:04:05Z"}]}}`): "tokens/wx1/issued/0/access_token: is missing",
+		tokens(`{"wx2":{"issued":[]}}`):                                                                     "tokens/wx2: is no app",
+		tokens(`{"wx1":null}`):                                                                              "tokens/wx1: must be an object",
+		tokens(`{"wx1":{"issued":[null]}}`):                                                                 "tokens/wx1/issued/0: must be an object",
+		tokens(`{"wx1":{"issued":[],"forced_today":-1}}`):                                                   "tokens/wx1/forced_today",
+		tokens(`{"wx1":{"issued":[{"access_token":"t"}]}}`):                                                 "tokens/wx1/issued/0/expires: is missing",
+		tokens(`{"wx1":{"issued":[{"expires":"2026-01-02T03:04:05Z"}]}}`):                                   "tokens/wx1/issued/0/access_token: is missing",
 		tokens(`{"wx1":{"issued":[{"access_token":"t","expires":"2026-01-02T03:04:05Z"},{"access_token":"t","expires":"2026-01-02T03:04:05Z"}]}}`): "tokens/wx1/issued/1/access_token: stands in tokens/wx1",
 	} {
 		_, err := parseState([]byte(text))
@@ -164,8 +183,9 @@ func TestASeedIsNotChangedByTheSimulatorThatGrewFromIt(t *testing.T) {
 	seed := demoWithToken(time.Now())
 	sim, err := New(seed, Options{})
 	require.NoError(t, err)
-	require.NoError(t, sim.Edit(func(s *State) { s.Apps[appID].OfferID = "77" }))
-	require.Equal(t, offerID, seed.Apps[appID].OfferID)
+	_, err = sim.Login(appID, "newcomer")
+	require.NoError(t, err)
+	require.Len(t, seed.Apps[appID].Players, 1)
 	require.Zero(t, sim.Purse("wx9", openID, "official"))
 	_, known := sim.Order(official("b1"))
 	require.False(t, known)

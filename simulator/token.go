@@ -78,6 +78,8 @@ func (s *Simulator) token(appid string, force bool) *reply {
 	forced := force && now.Sub(tokens.Forced) >= forcedInterval
 	latest, why := tokens.latest(now), "the token in use"
 	switch {
+	case latest == nil && !forced:
+		why = "a new token"
 	case forced:
 		if !tokens.countForced(now) {
 			return refuse(45009, "reach max api daily quota limit", fmt.Sprintf("force_refresh works %d times a day", forcedPerDay))
@@ -104,8 +106,8 @@ func (s *Simulator) token(appid string, force bool) *reply {
 		}
 	}
 	return ok(members{
-		"access_token": latest.AccessToken,
-		"expires_in":   int(latest.Expires.Sub(now) / time.Second),
+		{"access_token", latest.AccessToken},
+		{"expires_in", int(latest.Expires.Sub(now) / time.Second)},
 	}, why)
 }
 
