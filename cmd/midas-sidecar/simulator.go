@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"midas-sidecar/simulator"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "simulator",
+		Usage: "[--listen <address>] [--state <file>]",
+		Short: "Serves a WeChat that verifies, to try and test against",
+		Long: `
+A WeChat on your own host, for whoever has no account or wants to break nothing:
+it serves pay, cancelpay, getbalance and present, official and sandbox, verifies
+both signatures, keeps the players' coins, remembers each bill_no for 48 hours,
+and answers with WeChat's errcodes. It also serves the access_token and the login:
+
+  POST /cgi-bin/midas/[sandbox/]{pay,cancelpay,getbalance,present}
+  POST /cgi-bin/stable_token
+  GET  /sns/jscode2session
+
+Each call is one line in the log, and a refusal says why: "sig is wrong: it would
+be right with the official key: the sandbox path needs midas_key_sandbox".
+
+It begins with the app wx1234567, which has WeChat's sample keys, and one player
+with 10000 coins in each environment. With --state a JSON file keeps everything
+over a restart; it is created where it does not exist. To bring your own apps and
+players, end the simulator, edit the file, and start it again.
+
+Point the sidecar at it in the Caddyfile:
+
+  {
+  	midas {
+  		secrets file keys.json
+  		app wx1234567 {
+  			offer_id 12345678
+  		}
+  		upstream http://127.0.0.1:9090
+  	}
+  }
+
+  http://127.0.0.1:8080 {
+  	bind 127.0.0.1
+  	midas
+  }
+
+with the sample keys in keys.json:
+
+  {
+    "midas/wx1234567": {
+      "midas_key": "zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u",
+      "midas_key_sandbox": "sandboxKeyForTestsOnly0123456789",
+      "app_secret": "demo-app-secret-of-the-simulator"
+    },
+    "midas/wx1234567/sessions/odkx20ENSNa2w5y3g_qOkOvBNM1g": {
+      "session_key": "V7Q38/i2KXaqrQyl2Yx9Hg=="
+    }
+  }
+
+and pay through the sidecar, unsigned:
+
+  curl -i http://127.0.0.1:8080/cgi-bin/midas/pay -H 'Content-Type: application/json' \
+    -d '{"openid":"odkx20ENSNa2w5y3g_qOkOvBNM1g","amt":5,"bill_no":"Order_1"}'
+
+Ask it directly:
+
+  # what everybody has, and what became of each order
+  curl http://127.0.0.1:9090/simulator/books
+
+  # a player logs in: a js_code for /sns/jscode2session, and a new session_key
+  curl http://127.0.0.1:9090/simulator/login \
+    -d '{"appid":"wx1234567","openid":"odkx20ENSNa2w5y3g_qOkOvBNM1g"}'
+
+  # an access_token
+  curl http://127.0.0.1:9090/cgi-bin/stable_token \
+    -d '{"grant_type":"client_credential","appid":"wx1234567","secret":"demo-app-secret-of-the-simulator"}'
+
+Whoever reaches the port can log in as any player: keep it on this host.
+`,
+		CobraFunc: func(cmd *cobra.Command) {
+			listen := cmd.Flags().StringP("listen", "l", "127.0.0.1:9090", "Where the simulator listens")
+			state := cmd.Flags().StringP("state", "s", "", "JSON file that keeps apps, players, orders and tokens (default: in memory)")
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+				ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+				defer stop()
+				return serveSimulator(ctx, *listen, *state, cmd.ErrOrStderr())
+			}
+		},
+	})
+}
+
+// serveSimulator serves until ctx ends, and then lets the calls that have begun
+// come to their end.
+func serveSimulator(ctx context.Context, listen, stateFile string, out io.Writer) error {
+	options := simulator.Options{Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: forPeople}))}
+	weChat, err := newSimulator(stateFile, options)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is taken by another program; choose another port, for example: midas-sidecar simulator --listen 127.0.0.1:9091", listen)
+	}
+	if err != nil {
+		return fmt.Errorf("--listen must be an address such as 127.0.0.1:9090: %w", err)
+	}
+
+	kept := "in memory: use --state to keep it"
+	if stateFile != "" {
+		kept = "kept in " + stateFile
+	}
+	fmt.Fprintf(out, `A WeChat that verifies, its state %[2]s.
+In the Caddyfile:  upstream http://%[1]s
+See the coins:     curl http://%[1]s/simulator/books
+Ctrl-C ends it.
+
+`, listener.Addr(), kept)
+
+	server := &http.Server{Handler: weChat, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	patience, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if server.Shutdown(patience) != nil {
+		_ = server.Close()
+	}
+	return nil
+}
+
+func newSimulator(stateFile string, options simulator.Options) (*simulator.Simulator, error) {
+	if stateFile == "" {
+		return simulator.New(simulator.Demo(), options)
+	}
+	weChat, err := simulator.Open(stateFile, options)
+	if err != nil {
+		return nil, fmt.Errorf("--state: %w", err)
+	}
+	return weChat, nil
+}
+
+// forPeople shortens the log: the time of day is enough in a terminal, and the
+// level says no more than the errcode.
+func forPeople(_ []string, a slog.Attr) slog.Attr {
+	switch a.Key {
+	case slog.TimeKey:
+		return slog.String(a.Key, a.Value.Time().Format(time.TimeOnly))
+	case slog.LevelKey:
+		return slog.Attr{}
+	default:
+		return a
+	}
+}

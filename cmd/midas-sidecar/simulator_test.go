@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/simulator"
+)
+
+// startSimulator runs the command and returns its URL, what it prints, and how to
+// end it.
+func startSimulator(t *testing.T, stateFile string) (url string, out *strings.Builder, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := serveSimulator(ctx, "127.0.0.1:0", stateFile, writer)
+		writer.Close()
+		ended <- err
+	}()
+
+	out = new(strings.Builder)
+	buffer := make([]byte, 4096)
+	n, err := reader.Read(buffer) // the greeting is one write
+	require.NoError(t, err)
+	out.Write(buffer[:n])
+	copied := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(out, reader)
+		close(copied)
+	}()
+	stop = func() error {
+		cancel()
+		err := <-ended
+		<-copied
+		return err
+	}
+	return regexp.MustCompile(`http://[0-9.:]+[0-9]`).FindString(out.String()), out, stop
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(url)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return string(body)
+}
+
+func TestSimulatorServesAndEndsCleanly(t *testing.T) {
+	url, out, stop := startSimulator(t, "")
+	require.Contains(t, get(t, url+"/simulator/books"), `"balance":10000`)
+	require.Contains(t, get(t, url+"/cgi-bin/midas/pay"), "43002")
+	require.NoError(t, stop())
+	require.Contains(t, out.String(), "upstream "+url)
+	require.Contains(t, out.String(), "in memory: use --state to keep it")
+	require.Regexp(t, `(?m)^time=\d\d:\d\d:\d\d msg="GET /cgi-bin/midas/pay" errcode=43002 `, out.String())
+	_, err := http.Get(url)
+	require.Error(t, err)
+}
+
+func TestSimulatorKeepsItsStateInAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state.json")
+	_, out, stop := startSimulator(t, file)
+	require.NoError(t, stop())
+	require.Contains(t, out.String(), "kept in "+file)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	changed := strings.Replace(string(text), `"balance": 10000`, `"balance": 77`, 1)
+	require.NoError(t, os.WriteFile(file, []byte(changed), 0o600))
+	url, _, stop := startSimulator(t, file)
+	require.Contains(t, get(t, url+"/simulator/books"), `"balance":77`)
+	require.NoError(t, stop())
+
+	require.NoError(t, os.WriteFile(file, []byte(`{"app":{}}`), 0o600))
+	err = serveSimulator(t.Context(), "127.0.0.1:0", file, io.Discard)
+	require.ErrorContains(t, err, "--state: ")
+	require.ErrorContains(t, err, `unknown object member name "app"`)
+}
+
+func TestSimulatorSaysWhatToDoWhenItCannotListen(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	err = serveSimulator(t.Context(), taken.Addr().String(), "", io.Discard)
+	require.ErrorContains(t, err, "is taken by another program; choose another port")
+	err = serveSimulator(t.Context(), "nowhere", "", io.Discard)
+	require.ErrorContains(t, err, "--listen must be an address such as 127.0.0.1:9090")
+}
+
+// The help shows the values of the demo's state: they must be those.
+func TestTheSimulatorsHelpShowsTheDemosKeys(t *testing.T) {
+	help := commandHelp(t, "simulator")
+	for appid, app := range simulator.Demo().Apps {
+		for openid, player := range app.Players {
+			for _, value := range []string{appid, app.OfferID, app.Secret, app.MidasKey, app.MidasKeySandbox, openid, player.SessionKey} {
+				require.Contains(t, help, value)
+			}
+		}
+	}
+}
+
+func commandHelp(t *testing.T, name string) string {
+	t.Helper()
+	command, known := caddycmd.Commands()[name]
+	require.True(t, known)
+	return command.Long
+}
