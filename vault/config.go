@@ -37,8 +37,8 @@ type Config struct {
 	// host of Address.
 	ServerName string
 
-	// Timeout bounds one request, default 2s. A read needs one, and up to four
-	// more where a token has ended or nothing is known yet.
+	// Timeout bounds one request, default 2s. A read takes one, and up to four
+	// where it has to log in or to find out the version of the mount.
 	Timeout time.Duration
 }
 

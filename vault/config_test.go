@@ -160,6 +160,19 @@ func TestAServerThatHangsIsGivenUpAfterTheTimeout(t *testing.T) {
 	}
 }
 
+func TestAServerThatHangsInTheHandshakeIsGivenUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	config := withToken()
+	config.Address = "https://" + listener.Addr().String()
+	config.Timeout = 20 * time.Millisecond
+	store, err := New(config)
+	require.NoError(t, err)
+	_, err = store.Read(t.Context(), "midas/wx1")
+	require.ErrorContains(t, err, "reading secret/midas/wx1: finding the KV version of mount secret: ")
+}
+
 func TestVaultMayListenOnASocket(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "vault.sock")
 	listener, err := net.Listen("unix", socket)

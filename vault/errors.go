@@ -17,7 +17,7 @@ import (
 )
 
 // Vault answers 403 to a token that is dead and to one that may not read the
-// path. Since 1.11 or so it says which; before, all are errDenied.
+// path. Not every version says which: what it does not call invalid is errDenied.
 var (
 	errDenied       = errors.New("permission denied")
 	errInvalidToken = errors.New("permission denied: invalid token")

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -30,6 +31,8 @@ func newTransport(config Config) (*http.Transport, error) {
 	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: config.Timeout}).DialContext,
+		TLSHandshakeTimeout: config.Timeout,
 		TLSClientConfig:     tlsConfig,
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
