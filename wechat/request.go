@@ -13,7 +13,7 @@ import (
 )
 
 // Request is what a caller wants of WeChat, checked. It is a value: nothing that
-// is done with it changes it for anyone else.
+// is done with it changes it for anyone else. The zero Request wants nothing.
 type Request struct {
 	endpoint   Endpoint
 	values     [maxFields]string // by the place of the API's field; "" is left out
@@ -25,6 +25,9 @@ func (r Request) Endpoint() Endpoint { return r.endpoint }
 
 // Get returns the value of the field called name as it is signed, or "".
 func (r Request) Get(name string) string {
+	if r.endpoint.API == nil {
+		return ""
+	}
 	if at := r.endpoint.API.index(name); at >= 0 {
 		return r.values[at]
 	}
