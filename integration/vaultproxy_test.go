@@ -15,7 +15,7 @@ import (
 // countingProxy stands in front of a Vault and counts what passes.
 type countingProxy struct {
 	*httptest.Server
-	logins, refused atomic.Int32
+	calls, logins, refused atomic.Int32
 }
 
 func (v *testVault) proxy(t *testing.T) http.Handler {
@@ -30,6 +30,7 @@ func (v *testVault) counted(t *testing.T) *countingProxy {
 	p := &countingProxy{}
 	proxy := v.proxy(t).(*httputil.ReverseProxy)
 	proxy.ModifyResponse = func(answer *http.Response) error {
+		p.calls.Add(1)
 		if strings.HasSuffix(answer.Request.URL.Path, "/login") {
 			p.logins.Add(1)
 		}
