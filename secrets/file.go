@@ -2,12 +2,15 @@ package secrets
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 // statEvery is how often the file is looked at, at most: a change is seen within
@@ -24,7 +27,7 @@ type File struct {
 
 	mu      sync.Mutex
 	looked  time.Time
-	seen    os.FileInfo // of the content held, or of the broken file last seen
+	seen    os.FileInfo // of the file last read, nil where it could not be
 	secrets map[string]Secret
 	version uint64
 	err     error // why the file as it is now cannot be used
@@ -50,7 +53,7 @@ func (f *File) Read(_ context.Context, path string) (Secret, error) {
 	return secret, nil
 }
 
-// Version changes when the content does, so that nothing is cached beyond it.
+// Version grows when the content changes, so that nothing is cached beyond it.
 func (f *File) Version() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,18 +73,35 @@ func (f *File) look() {
 		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {
 		return
 	}
-	var secrets map[string]Secret
+	f.seen = nil
+	var text []byte
 	if err == nil {
-		f.seen = info
-		secrets, err = readFile(f.path)
+		text, err = os.ReadFile(f.path)
 	}
 	if err != nil {
 		f.fail(err)
 		return
 	}
-	f.secrets, f.err = secrets, nil
-	f.version++
-	f.log.Info("secrets file read", "path", f.path, "secrets", len(secrets))
+	f.seen = info
+	secrets, err := parse(text)
+	if err != nil {
+		f.fail(fmt.Errorf("%s %w", f.path, err))
+		return
+	}
+	f.take(secrets)
+}
+
+// take makes secrets the content, and says so where that is news.
+func (f *File) take(secrets map[string]Secret) {
+	changed := f.secrets == nil || !maps.EqualFunc(f.secrets, secrets, maps.Equal)
+	if changed {
+		f.secrets = secrets
+		f.version++
+	}
+	if changed || f.err != nil {
+		f.log.Info("secrets file read", "path", f.path, "secrets", len(secrets))
+	}
+	f.err = nil
 }
 
 // fail says once why the file cannot be used.
@@ -93,15 +113,14 @@ func (f *File) fail(err error) {
 	f.err = err
 }
 
-func readFile(path string) (map[string]Secret, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
+// parse reads the content of a secrets file, strictly: a name that stands there
+// twice or a key that is not UTF-8 is a mistake that would only show as a
+// signature that WeChat refuses.
+func parse(text []byte) (map[string]Secret, error) {
 	var plain map[string]map[string]string
-	if err := json.Unmarshal(text, &plain); err != nil {
+	if err := json.Unmarshal(text, &plain); err != nil || plain == nil {
 		// The decoder's own words may quote a secret.
-		return nil, fmt.Errorf(`%s is not of the form {"<path>": {"<field>": "<value>"}}`, path)
+		return nil, errors.New(`is not of the form {"<path>": {"<field>": "<value>"}}`)
 	}
 	secrets := make(map[string]Secret, len(plain))
 	for path, fields := range plain {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"unique"
 )
 
 // hidden is what a secret shows of itself.
@@ -11,17 +12,31 @@ const hidden = "REDACTED"
 
 // Value is a secret text. Printed, logged or marshalled it shows "REDACTED"
 // (and "" where it is empty, so that a missing secret can be told); only Reveal
-// gives the text.
-type Value struct{ text string }
+// gives the text. Two Values are == if their texts are.
+type Value struct {
+	// A handle and not the text: fmt asks no method of a Value in another
+	// struct's unexported field and prints what it is made of, here an address.
+	text unique.Handle[string]
+}
 
 // NewValue makes a secret of text.
-func NewValue(text string) Value { return Value{text} }
+func NewValue(text string) Value {
+	if text == "" {
+		return Value{}
+	}
+	return Value{unique.Make(text)}
+}
 
 // Reveal returns the secret itself: for signing and sending, never for printing.
-func (v Value) Reveal() string { return v.text }
+func (v Value) Reveal() string {
+	if v.IsZero() {
+		return ""
+	}
+	return v.text.Value()
+}
 
 // IsZero tells whether there is no secret.
-func (v Value) IsZero() bool { return v.text == "" }
+func (v Value) IsZero() bool { return v == Value{} }
 
 func (v Value) String() string {
 	if v.IsZero() {
