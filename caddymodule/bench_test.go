@@ -53,7 +53,7 @@ func (readCloser) Close() error { return nil }
 
 type benchmarkStore struct{}
 
-func (benchmarkStore) Read(_ context.Context, path string) (secrets.Secret, error) {
+func (benchmarkStore) Read(context.Context, string) (secrets.Secret, error) {
 	value := secrets.NewValue("zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u")
 	return secrets.Secret{"midas_key": value, "session_key": value, "access_token": value}, nil
 }

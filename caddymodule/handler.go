@@ -144,8 +144,7 @@ func (e *refused) Error() string { return e.rule }
 func refusal(err error, c call) payment.Answer {
 	detail := payment.Detail{Message: err.Error(), BillNo: c.request.BillNo()}
 	problem := payment.InvalidRequest
-	var other *refused
-	if errors.As(err, &other) {
+	if other, ok := errors.AsType[*refused](err); ok {
 		problem, detail.Status = other.problem, other.status
 	}
 	return payment.Own(problem, detail)

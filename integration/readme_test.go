@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,6 +188,6 @@ func TestTheREADMEsKeysAreTheSimulators(t *testing.T) {
 	require.NoError(t, err)
 	app := simulator.Demo().Apps[appID]
 	for _, key := range []string{app.MidasKey, app.MidasKeySandbox, app.Secret, app.Players[player].SessionKey, app.OfferID, player} {
-		require.Contains(t, string(text), key, fmt.Sprintf("%.4s…", key))
+		require.Contains(t, string(text), key, "%.4s…", key)
 	}
 }

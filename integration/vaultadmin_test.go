@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,7 +24,7 @@ func (v *testVault) mountKV(t *testing.T, path string, version int) {
 	t.Helper()
 	require.NoError(t, v.root.Sys().Mount(path, &api.MountInput{
 		Type:    "kv",
-		Options: map[string]string{"version": fmt.Sprint(version)},
+		Options: map[string]string{"version": strconv.Itoa(version)},
 	}))
 	t.Cleanup(func() { _ = v.root.Sys().Unmount(path) })
 }

@@ -86,8 +86,11 @@ func TestSignaturesAreAppended(t *testing.T) {
 
 func TestTextsShowEveryFieldInByteOrder(t *testing.T) {
 	r := signer.V1{Path: "/cgi-bin/midas/pay", Params: []signer.Param{
-		{Name: "zone_id", Value: "1"}, {Name: "appid", Value: "wx"}, {Name: "app_remark", Value: "a b&c"},
-		{Name: "ts", Value: "7"}, {Name: "pf", Value: "android"},
+		{Name: "zone_id", Value: "1"},
+		{Name: "appid", Value: "wx"},
+		{Name: "app_remark", Value: "a b&c"},
+		{Name: "ts", Value: "7"},
+		{Name: "pf", Value: "android"},
 	}}
 	require.Equal(t, "app_remark=a b&c&appid=wx&pf=android&ts=7&zone_id=1"+
 		"&org_loc=/cgi-bin/midas/pay&method=POST&secret=****", string(r.AppendSigText(nil, "****")))
@@ -156,9 +159,14 @@ func FuzzSignaturesMatchTheNaiveFormula(f *testing.F) {
 }
 
 var benchmarkRequest = signer.V1{Path: "/cgi-bin/midas/pay", Params: []signer.Param{
-	{Name: "amt", Value: "123"}, {Name: "appid", Value: "wx1234567"}, {Name: "bill_no", Value: "BillNo_123"},
-	{Name: "offer_id", Value: "12345678"}, {Name: "openid", Value: "odkx20ENSNa2w5y3g_qOkOvBNM1g"},
-	{Name: "pf", Value: "android"}, {Name: "ts", Value: "1507530737"}, {Name: "zone_id", Value: "1"},
+	{Name: "amt", Value: "123"},
+	{Name: "appid", Value: "wx1234567"},
+	{Name: "bill_no", Value: "BillNo_123"},
+	{Name: "offer_id", Value: "12345678"},
+	{Name: "openid", Value: "odkx20ENSNa2w5y3g_qOkOvBNM1g"},
+	{Name: "pf", Value: "android"},
+	{Name: "ts", Value: "1507530737"},
+	{Name: "zone_id", Value: "1"},
 }}
 
 const (

@@ -136,8 +136,7 @@ func readPost(r *http.Request) ([]byte, *reply) {
 	body, err := io.ReadAll(r.Body)
 	switch {
 	case err != nil:
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, notJSON(fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
 		}
 		return nil, notJSON("the body ended before its Content-Length, which counts bytes, not characters")

@@ -24,9 +24,15 @@ var demoKeys = Keys{
 // order is a pay as it should be, on either path, before it is signed.
 func order(path string) Message {
 	return Message{Path: path, AccessToken: theToken, Fields: []Field{
-		{Name: "openid", Value: openID}, {Name: "appid", Value: appID}, {Name: "offer_id", Value: offerID},
-		{Name: "ts", Value: "1507530737"}, {Name: "zone_id", Value: "1"}, {Name: "pf", Value: "android"},
-		{Name: "amt", Value: "123"}, {Name: "bill_no", Value: "BillNo_123"}, {Name: "pay_item", Value: "a b"},
+		{Name: "openid", Value: openID},
+		{Name: "appid", Value: appID},
+		{Name: "offer_id", Value: offerID},
+		{Name: "ts", Value: "1507530737"},
+		{Name: "zone_id", Value: "1"},
+		{Name: "pf", Value: "android"},
+		{Name: "amt", Value: "123"},
+		{Name: "bill_no", Value: "BillNo_123"},
+		{Name: "pay_item", Value: "a b"},
 	}}
 }
 

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -154,7 +155,7 @@ func parseObject(body []byte) ([]Field, error) {
 	if _, err := d.ReadToken(); err != nil { // the object's end
 		return nil, err
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errNoObject
 	}
 	return fields, nil

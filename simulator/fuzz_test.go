@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -22,7 +23,7 @@ func FuzzNothingUnsignedMovesCoins(f *testing.F) {
 	}
 	before := w.sim.State()
 	f.Fuzz(func(t *testing.T, path, query, contentType string, body []byte) {
-		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 		r.URL.Path, r.URL.RawQuery = path, query
 		r.Header.Set("Content-Type", contentType)
 		w.sim.ServeHTTP(httptest.NewRecorder(), r)

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +17,7 @@ func TestTheBooksTellTheStateWithoutItsSecrets(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.pay("b1", 30).Errcode)
 	r := httptest.NewRecorder()
-	w.sim.ServeHTTP(r, httptest.NewRequest("GET", "/simulator/books", nil))
+	w.sim.ServeHTTP(r, httptest.NewRequest(http.MethodGet, "/simulator/books", nil))
 	order, _ := w.sim.Order(official("b1"))
 	at, err := json.Marshal(order.Time)
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		func(d *draft) { d.sessionKey = canary + "5"; d.sign() },
 		func(d *draft) { d.token = canary + "7" },
 		func(d *draft) { d.query = "access_token=" + canary + "6&sig=" + canary },
-		func(d *draft) { d.method = "GET" },
+		func(d *draft) { d.method = http.MethodGet },
 	}
 	for _, bend := range bends {
 		d := w.draft(payPath, map[string]any{"bill_no": "b1", "amt": int64(5)})
@@ -71,18 +71,18 @@ func TestNoSecretIsShown(t *testing.T) {
 		}
 	}
 	for _, query := range []string{"?secret=CANARY1", "?appid=wx1234567&secret=CANARY1&grant_type=authorization_code&js_code=CANARY"} {
-		shown.WriteString(w.do("GET", code2SessionPath+query, "", "").text)
+		shown.WriteString(w.do(http.MethodGet, code2SessionPath+query, "", "").text)
 	}
 	shown.WriteString(w.do("POST", stableTokenPath, "", `{"secret":"CANARY1","grant_type":"CANARY"}`).text)
 	shown.WriteString(w.do("POST", stableTokenPath, "", `CANARY`).text)
 	w.do("POST", stableTokenPath, "", `{"grant_type":"client_credential","appid":"wx1234567","secret":"CANARY1"}`)
-	w.do("GET", "/cgi-bin/token?secret=CANARY1", "", "")
-	shown.WriteString(w.do("GET", "/simulator/books", "", "").text)
+	w.do(http.MethodGet, "/cgi-bin/token?secret=CANARY1", "", "")
+	shown.WriteString(w.do(http.MethodGet, "/simulator/books", "", "").text)
 
 	// The one thing that a caller may bring in is a short name of a field.
 	text := strings.ReplaceAll(shown.String(), "parameter error: CANARY: is not a field", "")
 	require.NotContains(t, text, canary)
-	require.NotRegexp(t, regexp.MustCompile(`[0-9a-f]{64}`), text)
+	require.NotRegexp(t, `[0-9a-f]{64}`, text)
 	require.Contains(t, text, "errcode=90011")
 	require.Contains(t, text, "errcode=90009")
 }

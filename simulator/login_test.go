@@ -72,8 +72,10 @@ func TestLoginOverHTTPBringsANewPlayer(t *testing.T) {
 
 func TestLoginRefusals(t *testing.T) {
 	w := newWorld(t)
-	for _, body := range []string{"", "[]", `{"appid":"wx1234567"}`, `{"appid":"wx9","openid":"x"}`,
-		`{"appid":"wx1234567","openid":"a/b"}`, `{"appid":"wx1234567","openid":"x","more":1}`} {
+	for _, body := range []string{
+		"", "[]", `{"appid":"wx1234567"}`, `{"appid":"wx9","openid":"x"}`,
+		`{"appid":"wx1234567","openid":"a/b"}`, `{"appid":"wx1234567","openid":"x","more":1}`,
+	} {
 		require.Equal(t, http.StatusBadRequest, w.do("POST", "/simulator/login", "", body).status, body)
 	}
 }

@@ -86,8 +86,10 @@ func TestRefusals(t *testing.T) {
 			d.fields["appid"], d.fields["offer_id"] = "wx2", "2"
 		}, code: 90017, logged: "issued to another app"},
 		"unknown player": {bend: with("openid", "nobody"), code: 90010, errmsg: "no session", logged: "no player with this openid"},
-		"not logged in": {change: func(s *State) { s.Apps[appID].Players[openID].SessionKey = "" },
-			code: 90010, errmsg: "no session", logged: "not logged in"},
+		"not logged in": {
+			change: func(s *State) { s.Apps[appID].Players[openID].SessionKey = "" },
+			code:   90010, errmsg: "no session", logged: "not logged in",
+		},
 		"wrong mp_sig":     {spoil: with("mp_sig", "0"), code: 90009, errmsg: "mp_sig error hint: [sim1]"},
 		"wrong sig":        {spoil: func(d *draft) { d.midasKey = "x"; d.sign() }, code: 90011, errmsg: "sig error hint: [sim1]"},
 		"short balance":    {bend: with("amt", int64(10001)), code: 90013, errmsg: "balance", logged: "amt is 10001 and the balance 10000"},
@@ -141,7 +143,7 @@ func TestRefusedBodies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			answer := w.do("POST", payPath+"?access_token="+theToken, "application/json", c.body)
+			answer := w.do(http.MethodPost, payPath+"?access_token="+theToken, "application/json", c.body)
 			require.Equal(t, c.code, answer.Errcode, answer.text)
 			w.requireLogged(c.logged)
 		})
@@ -150,7 +152,7 @@ func TestRefusedBodies(t *testing.T) {
 
 func TestABodyThatEndsEarlyIsRefused(t *testing.T) {
 	w := newWorld(t)
-	r := httptest.NewRequest("POST", payPath+"?access_token="+theToken, iotest.ErrReader(http.ErrBodyReadAfterClose))
+	r := httptest.NewRequest(http.MethodPost, payPath+"?access_token="+theToken, iotest.ErrReader(http.ErrBodyReadAfterClose))
 	recorder := httptest.NewRecorder()
 	w.sim.ServeHTTP(recorder, r)
 	require.Contains(t, recorder.Body.String(), "47001")
@@ -184,7 +186,7 @@ func TestTheToleranceIsAsTold(t *testing.T) {
 func TestOtherPathsAreNotFound(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{"/", "/cgi-bin/token", "/cgi-bin/midas/pay/", "/cgi-bin/midas//pay", "/cgi-bin/midas/refund"} {
-		require.Equal(t, http.StatusNotFound, w.do("POST", path, "application/json", "{}").status, path)
+		require.Equal(t, http.StatusNotFound, w.do(http.MethodPost, path, "application/json", "{}").status, path)
 	}
 	w.requireLogged("path=/cgi-bin/token")
 }

@@ -150,11 +150,15 @@ func fieldMistakes(m Message) []mistake {
 }
 
 func unsigned(what string, names ...string) mistake {
-	return mistake{"without " + what + " in the text", "every field of the body is signed",
-		func(r recipe) recipe { return r.without(names...) }}
+	return mistake{
+		"without " + what + " in the text", "every field of the body is signed",
+		func(r recipe) recipe { return r.without(names...) },
+	}
 }
 
 func signedEmpty(name string) mistake {
-	return mistake{"with the optional field " + name + " signed as empty", "a field that is not sent is not signed",
-		func(r recipe) recipe { return r.with(append(slices.Clone(r.params), Field{Name: name})...) }}
+	return mistake{
+		"with the optional field " + name + " signed as empty", "a field that is not sent is not signed",
+		func(r recipe) recipe { return r.with(append(slices.Clone(r.params), Field{Name: name})...) },
+	}
 }

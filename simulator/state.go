@@ -1,7 +1,7 @@
 package simulator
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
@@ -70,7 +70,7 @@ func (id OrderID) MarshalText() ([]byte, error) { return []byte(id.String()), ni
 func (id *OrderID) UnmarshalText(text []byte) error {
 	parts := strings.Split(string(text), "/")
 	if len(parts) != 3 {
-		return fmt.Errorf("must be appid/environment/bill_no")
+		return errors.New("must be appid/environment/bill_no")
 	}
 	*id = OrderID{parts[0], wechat.Environment(parts[1]), parts[2]}
 	return nil

@@ -112,7 +112,7 @@ func TestAStateThatCannotBeNamesTheField(t *testing.T) {
 	order := func(id, fields string) string {
 		return seed + `,"orders":{"` + id + `":{"api":"pay","openid":"o","amount":1,"time":"2026-01-02T03:04:05Z","applied":1` + fields + `}}}`
 	}
-	replaced := func(old, new string) string { return strings.Replace(order("wx1/official/b", ""), old, new, 1) }
+	replaced := func(from, to string) string { return strings.Replace(order("wx1/official/b", ""), from, to, 1) }
 	tokens := func(text string) string { return seed + `,"tokens":` + text + `}` }
 
 	_, err := parseState([]byte(order("wx1/official/b", "")))

@@ -68,8 +68,10 @@ func (v vector) world(t *testing.T) *world {
 }
 
 func (v vector) draft() *draft {
-	d := &draft{method: "POST", path: v.Path, token: v.AccessToken, contentType: "application/json",
-		fields: map[string]any{"sig": v.Sig, "mp_sig": v.MPSig}}
+	d := &draft{
+		method: "POST", path: v.Path, token: v.AccessToken, contentType: "application/json",
+		fields: map[string]any{"sig": v.Sig, "mp_sig": v.MPSig},
+	}
 	for name, raw := range v.Params {
 		d.fields[name] = json.Number(raw)
 		if strings.HasPrefix(string(raw), `"`) {

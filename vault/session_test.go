@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -168,11 +167,11 @@ func TestATokenThatExpiredIsNotUsedAgain(t *testing.T) {
 		f.lease = 60
 		store := f.store(t, withAppRole())
 		requireKey(t, store)
-		time.Sleep(60*time.Second - 1)
+		time.Sleep(60*time.Second - time.Nanosecond)
 		requireKey(t, store)
 		require.Equal(t, 1, f.logins())
 
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		requireKey(t, store)
 		require.Equal(t, 2, f.logins())
 		require.Equal(t, 3, f.reads(), "none was refused")
@@ -271,7 +270,7 @@ type wayward struct{ Token }
 
 func (wayward) login(_ context.Context, client *api.Client) (grant, error) {
 	if client.Token() != "" {
-		return grant{}, fmt.Errorf("found somebody's token")
+		return grant{}, errors.New("found somebody's token")
 	}
 	client.SetToken("canary-wrapping")
 	return grant{token: conceal("canary-fixed"), expires: time.Now()}, nil

@@ -58,7 +58,7 @@ func readObject(body []byte) (map[string]jsontext.Value, error) {
 	if _, err := d.ReadToken(); err != nil { // the object's end
 		return nil, errUnreadable
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errUnreadable
 	}
 	return members, nil

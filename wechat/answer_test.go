@@ -95,8 +95,10 @@ func TestATokenThatIsRefusedNamesTheErrcodeAndQuotesNothing(t *testing.T) {
 }
 
 func TestATokenAnswerThatMakesNoSenseIsAnError(t *testing.T) {
-	for _, body := range []string{``, `{}`, `{"access_token":"T"}`, `{"access_token":"","expires_in":7200}`,
-		`{"access_token":7,"expires_in":7200}`, `{"access_token":"T","expires_in":-1}`, `{"access_token":"T","expires_in":"7200"}`, `<html>`} {
+	for _, body := range []string{
+		``, `{}`, `{"access_token":"T"}`, `{"access_token":"","expires_in":7200}`,
+		`{"access_token":7,"expires_in":7200}`, `{"access_token":"T","expires_in":-1}`, `{"access_token":"T","expires_in":"7200"}`, `<html>`,
+	} {
 		_, _, err := wechat.ReadToken([]byte(body))
 		require.Error(t, err, body)
 	}

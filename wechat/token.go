@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -51,7 +52,7 @@ func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error)
 	token = secrets.NewValue(stringOf(members["access_token"]))
 	seconds, err := strconv.ParseUint(string(members["expires_in"]), 10, 31)
 	if token.IsZero() || err != nil {
-		return secrets.Value{}, 0, fmt.Errorf("reading the token: the answer has no access_token or no expires_in")
+		return secrets.Value{}, 0, errors.New("reading the token: the answer has no access_token or no expires_in")
 	}
 	return token, time.Duration(seconds) * time.Second, nil
 }

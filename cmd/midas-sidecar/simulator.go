@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -113,12 +111,9 @@ func serveSimulator(ctx context.Context, listen, stateFile string, out io.Writer
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s is taken by another program; choose another port, for example: midas-sidecar simulator --listen 127.0.0.1:9091", listen)
-	}
+	listener, err := listenOn(ctx, listen, "simulator --listen 127.0.0.1:9091")
 	if err != nil {
-		return fmt.Errorf("--listen must be an address such as 127.0.0.1:9090: %w", err)
+		return err
 	}
 
 	kept := "in memory: use --state to keep it"

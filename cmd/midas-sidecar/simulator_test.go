@@ -100,7 +100,7 @@ func TestSimulatorSaysWhatToDoWhenItCannotListen(t *testing.T) {
 	err = serveSimulator(t.Context(), taken.Addr().String(), "", io.Discard)
 	require.ErrorContains(t, err, "is taken by another program; choose another port")
 	err = serveSimulator(t.Context(), "nowhere", "", io.Discard)
-	require.ErrorContains(t, err, "--listen must be an address such as 127.0.0.1:9090")
+	require.ErrorContains(t, err, "an address such as 127.0.0.1:8080 is needed")
 }
 
 // The help shows the values of the demo's state: they must be those.
