@@ -3,7 +3,7 @@ package secrets
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"fmt"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -19,17 +19,17 @@ type Cache[V any] struct {
 	store   Store
 	parse   func(Secret) (V, error)
 	entries *otter.Cache[string, entry[V]]
-	version atomic.Uint64
 }
 
 type entry[V any] struct {
-	value V
-	err   error // nil, or why there is no value, known for a short time
+	value   V
+	err     error  // nil, or why there is no value, known for a short time
+	version uint64 // of the store before it was read
 }
 
 // NewCache returns a cache of at most size secrets, each used for the time fresh
-// before it is read again. parse turns a secret into what is used; its error names
-// the field that is wrong and never its value.
+// before it is read again. parse turns a secret into what is used; its error goes
+// on from the secret's path ("has no field midas_key") and names no value.
 func NewCache[V any](store Store, size int, fresh time.Duration, parse func(Secret) (V, error)) *Cache[V] {
 	return &Cache[V]{
 		store: store,
@@ -51,28 +51,47 @@ func NewCache[V any](store Store, size int, fresh time.Duration, parse func(Secr
 // wrapped, where there is none, the parser's where it makes no sense, and the
 // store's where it cannot be asked; the last is never remembered.
 func (c *Cache[V]) Get(ctx context.Context, path string) (V, error) {
-	if s, ok := c.store.(interface{ Version() uint64 }); ok {
-		if now := s.Version(); c.version.Swap(now) != now {
-			c.entries.InvalidateAll()
+	version := c.version()
+	for {
+		e, err := c.entries.Get(ctx, path, otter.LoaderFunc[string, entry[V]](c.load))
+		if err != nil {
+			return e.value, err
 		}
+		if e.version >= version {
+			return e.value, e.err
+		}
+		c.entries.ComputeIfPresent(path, func(kept entry[V]) (entry[V], otter.ComputeOp) {
+			if kept.version >= version {
+				return kept, otter.CancelOp // another caller was here before
+			}
+			return kept, otter.InvalidateOp
+		})
 	}
-	e, err := c.entries.Get(ctx, path, otter.LoaderFunc[string, entry[V]](c.load))
-	if err != nil {
-		return e.value, err
+}
+
+// version grows with every change of a store that tells of changes. What was read
+// before the last one is not used.
+func (c *Cache[V]) version() uint64 {
+	if s, ok := c.store.(interface{ Version() uint64 }); ok {
+		return s.Version()
 	}
-	return e.value, e.err
+	return 0
 }
 
 func (c *Cache[V]) load(ctx context.Context, path string) (entry[V], error) {
+	e := entry[V]{version: c.version()}
 	secret, err := c.store.Read(ctx, path)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return entry[V]{err: err}, nil
+		e.err = err
+		return e, nil
 	case err != nil:
-		return entry[V]{}, err
+		return e, err
 	}
-	value, err := c.parse(secret)
-	return entry[V]{value, err}, nil
+	if e.value, err = c.parse(secret); err != nil {
+		e.err = fmt.Errorf("%s %w", path, err)
+	}
+	return e, nil
 }
 
 // clock ticks never: entries that have expired leave when they are asked for or

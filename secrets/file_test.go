@@ -13,19 +13,23 @@ import (
 )
 
 func TestAFileGivesItsSecretsByPathAndField(t *testing.T) {
-	f := newFile(t)
-	f.write(`{"app":{"key":"K","empty":""},"other":{"key":"O"}}`)
-	secret, err := f.Read(t.Context(), "app")
-	require.NoError(t, err)
-	require.Equal(t, secrets.Secret{"key": secrets.NewValue("K"), "empty": secrets.NewValue("")}, secret)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.write(`{"app":{"key":"K","empty":""},"other":{"key":"O"}}`)
+		secret, err := f.Read(t.Context(), "app")
+		require.NoError(t, err)
+		require.Equal(t, secrets.Secret{"key": secrets.NewValue("K"), "empty": secrets.NewValue("")}, secret)
+	})
 }
 
 func TestAPathThatTheFileDoesNotHaveIsNotFound(t *testing.T) {
-	f := newFile(t)
-	f.write(`{"app":{"key":"K"}}`)
-	_, err := f.Read(t.Context(), "nobody")
-	require.ErrorIs(t, err, secrets.ErrNotFound)
-	require.ErrorContains(t, err, "nobody")
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.write(`{"app":{"key":"K"}}`)
+		_, err := f.Read(t.Context(), "nobody")
+		require.ErrorIs(t, err, secrets.ErrNotFound)
+		require.ErrorContains(t, err, "nobody")
+	})
 }
 
 func TestAMissingFileIsAStoreThatCannotBeAsked(t *testing.T) {

@@ -1,0 +1,252 @@
+package secrets_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/secrets"
+)
+
+const fresh = 5 * time.Minute
+
+// cacheOf returns a cache of the field "key", long enough for all paths of a test.
+func cacheOf(s secrets.Store) *secrets.Cache[string] {
+	return secrets.NewCache(s, 1000, fresh, parseKey)
+}
+
+func parseKey(s secrets.Secret) (string, error) {
+	if s["key"].IsZero() {
+		return "", errors.New("has no field key")
+	}
+	return s["key"].Reveal(), nil
+}
+
+func TestAHundredCallersWaitForOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: func(context.Context, string) (secrets.Secret, error) {
+			time.Sleep(time.Second)
+			return secrets.Secret{"key": secrets.NewValue("K")}, nil
+		}}
+		cache := cacheOf(s)
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				key, err := cache.Get(t.Context(), "app")
+				assert.NoError(t, err)
+				assert.Equal(t, "K", key)
+			})
+		}
+		callers.Wait()
+		require.Equal(t, 1, s.count())
+	})
+}
+
+func TestAWarmCacheAsksNobodyUntilTheSecretIsNoLongerFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: holding("old")}
+		cache := cacheOf(s)
+		get := func() string {
+			key, err := cache.Get(t.Context(), "app")
+			require.NoError(t, err)
+			return key
+		}
+		get()
+		s.answer = holding("new")
+		time.Sleep(fresh - 1)
+		require.Equal(t, "old", get())
+		require.Equal(t, 1, s.count())
+		time.Sleep(1)
+		require.Equal(t, "new", get())
+		require.Equal(t, 2, s.count())
+	})
+}
+
+func TestWhatIsWrongWithASecretIsRememberedForTwoSeconds(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer func(context.Context, string) (secrets.Secret, error)
+		want   string
+	}{
+		{"it is absent", failing(fmt.Errorf("reading app: %w", secrets.ErrNotFound)), "reading app: no such secret"},
+		{"it cannot be parsed", holding(""), "app has no field key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &store{answer: c.answer}
+				cache := cacheOf(s)
+				_, err := cache.Get(t.Context(), "app")
+				require.EqualError(t, err, c.want)
+
+				s.answer = holding("K")
+				time.Sleep(2*time.Second - 1)
+				_, err = cache.Get(t.Context(), "app")
+				require.EqualError(t, err, c.want)
+				require.Equal(t, 1, s.count())
+
+				time.Sleep(1)
+				key, err := cache.Get(t.Context(), "app")
+				require.NoError(t, err)
+				require.Equal(t, "K", key)
+			})
+		})
+	}
+}
+
+func TestAnAbsentSecretIsToldFromAStoreThatCannotBeAsked(t *testing.T) {
+	_, err := cacheOf(&store{answer: failing(secrets.ErrNotFound)}).Get(t.Context(), "app")
+	require.ErrorIs(t, err, secrets.ErrNotFound)
+	_, err = cacheOf(&store{answer: failing(errors.New("sealed"))}).Get(t.Context(), "app")
+	require.EqualError(t, err, "sealed")
+}
+
+func TestAStoresErrorIsNotRemembered(t *testing.T) {
+	s := &store{answer: failing(errors.New("sealed"))}
+	cache := cacheOf(s)
+	_, err := cache.Get(t.Context(), "app")
+	require.EqualError(t, err, "sealed")
+	s.answer = holding("K")
+	key, err := cache.Get(t.Context(), "app")
+	require.NoError(t, err)
+	require.Equal(t, "K", key)
+}
+
+func TestACallerThatGivesUpDoesNotFailTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := cacheOf(&store{answer: func(ctx context.Context, _ string) (secrets.Secret, error) {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Second):
+				return secrets.Secret{"key": secrets.NewValue("K")}, nil
+			}
+		}})
+		impatient, hangUp := context.WithCancel(t.Context())
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			_, err := cache.Get(impatient, "app") // the one that reads
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		synctest.Wait()
+		for range 10 {
+			callers.Go(func() {
+				key, err := cache.Get(t.Context(), "app")
+				assert.NoError(t, err)
+				assert.Equal(t, "K", key)
+			})
+		}
+		synctest.Wait()
+		hangUp()
+		callers.Wait()
+	})
+}
+
+func TestACallerThatGivesUpWaitsNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := cacheOf(&store{answer: func(context.Context, string) (secrets.Secret, error) {
+			time.Sleep(time.Hour)
+			return nil, secrets.ErrNotFound
+		}})
+		var patient sync.WaitGroup
+		defer patient.Wait()
+		patient.Go(func() { _, _ = cache.Get(t.Context(), "app") })
+		synctest.Wait()
+
+		start := time.Now()
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := cache.Get(impatient, "app")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+func TestACacheIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, players = 10, 200
+		s := &store{answer: holding("K")}
+		cache := secrets.NewCache(s, size, time.Hour, parseKey)
+		for range 2 {
+			for i := range players {
+				_, err := cache.Get(t.Context(), strconv.Itoa(i))
+				require.NoError(t, err)
+			}
+			synctest.Wait() // until what is too much has been dropped
+		}
+		require.GreaterOrEqual(t, s.count(), players+players-size)
+	})
+}
+
+// changing is a store that tells when it changed.
+type changing struct {
+	store
+	version atomic.Uint64
+}
+
+func (c *changing) Version() uint64 { return c.version.Load() }
+
+func TestNothingIsUsedBeyondAChangeOfTheStore(t *testing.T) {
+	s := &changing{store: store{answer: holding("old")}}
+	cache := cacheOf(s)
+	for _, path := range []string{"a", "b"} {
+		_, err := cache.Get(t.Context(), path)
+		require.NoError(t, err)
+	}
+	s.answer = holding("new")
+	s.version.Add(1)
+	for _, path := range []string{"a", "b", "a", "b"} {
+		key, err := cache.Get(t.Context(), path)
+		require.NoError(t, err)
+		require.Equal(t, "new", key)
+	}
+	require.Equal(t, 4, s.count())
+}
+
+func TestAnAbsenceIsForgottenWhenTheStoreChanges(t *testing.T) {
+	s := &changing{store: store{answer: failing(secrets.ErrNotFound)}}
+	cache := cacheOf(s)
+	_, err := cache.Get(t.Context(), "app")
+	require.ErrorIs(t, err, secrets.ErrNotFound)
+	s.answer = holding("K")
+	s.version.Add(1)
+	_, err = cache.Get(t.Context(), "app")
+	require.NoError(t, err)
+}
+
+// The store changes after it was read and before the cache has what was read.
+func TestWhatWasReadBeforeAChangeIsNotKeptBeyondIt(t *testing.T) {
+	s := new(changing)
+	cache := cacheOf(s)
+	s.answer = func(context.Context, string) (secrets.Secret, error) {
+		defer s.version.Add(1)
+		s.answer = holding("new")
+		return holding("old")(nil, "")
+	}
+	_, err := cache.Get(t.Context(), "app")
+	require.NoError(t, err)
+	key, err := cache.Get(t.Context(), "app")
+	require.NoError(t, err)
+	require.Equal(t, "new", key)
+}
+
+func TestACacheInFrontOfAFileSeesItsChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		cache := cacheOf(f)
+		for _, want := range []string{"1", "2", "3"} {
+			f.write(`{"app":{"key":"` + want + `"}}`)
+			key, err := cache.Get(t.Context(), "app")
+			require.NoError(t, err)
+			require.Equal(t, want, key)
+		}
+	})
+}
