@@ -209,3 +209,9 @@ func BenchmarkTwoBareHMACs(b *testing.B) {
 		session.Sum(sum[:0])
 	}
 }
+
+func TestKeysAreEqualIfTheySignAlike(t *testing.T) {
+	require.True(t, signer.NewKey("a").Equal(signer.NewKey("a")))
+	require.False(t, signer.NewKey("a").Equal(signer.NewKey("b")))
+	require.False(t, signer.NewKey("a").Equal(nil))
+}

@@ -112,3 +112,13 @@ func FuzzReadAnswerNeverPanics(f *testing.F) {
 		_, _, _ = wechat.ReadToken(body)
 	})
 }
+
+func TestOnlyTwoRefusalsOfACancelProveThatNothingWasDone(t *testing.T) {
+	for _, api := range wechat.APIs {
+		for _, row := range wechat.Errcodes {
+			want := api == wechat.CancelPay && (row.Code == 90000 || row.Code == 90014)
+			require.Equal(t, want, api.Explain(row.Code).Proves(), "%s %d", api, row.Code)
+		}
+		require.False(t, api.Explain(123456).Proves())
+	}
+}

@@ -34,6 +34,16 @@ type Errcode struct {
 	Meaning string
 }
 
+// Proves tells whether a refusal proves that no earlier attempt of the same order
+// was carried out either. Of a cancel, WeChat says 90000 and 90014 about an order
+// that is not returned. Of a pay no refusal proves anything: the balance may be
+// short (90013) because the lost attempt spent it, and whether WeChat looks at the
+// balance, the session or the signature before it looks for a duplicate is not
+// documented.
+func (e Errcode) Proves() bool {
+	return slices.Contains(e.APIs, CancelPay) && (e.Code == 90000 || e.Code == 90014)
+}
+
 // Errcodes is every errcode whose meaning is documented or has been reported. A
 // code may have rows for different APIs. Sources: the pages of the four APIs;
 // https://developers.weixin.qq.com/doc/oplatform/Return_codes/Return_code_descriptions_new.html

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"strconv"
@@ -62,6 +63,30 @@ func (r Request) CallerSigned() string { return r.signedWith }
 func (r Request) To(env Environment) Request {
 	r.endpoint = At(r.endpoint.API, env)
 	return r
+}
+
+// Fingerprint tells orders apart that carry the same bill_no: it is the same for
+// requests that ask for the same thing, whenever they are sent.
+func (r Request) Fingerprint() [sha256.Size]byte {
+	text := make([]byte, 0, 256)
+	for i, f := range r.endpoint.API.fields {
+		if f.name != ts.name && r.values[i] != "" {
+			text = append(text, f.name...)
+			text = append(text, 0) // in no value: Decode refuses control characters
+			text = append(text, r.values[i]...)
+			text = append(text, 0)
+		}
+	}
+	return sha256.Sum256(text)
+}
+
+// Cancel returns the cancelpay that takes this pay back.
+func (r Request) Cancel() Request {
+	cancel := Request{endpoint: At(CancelPay, r.endpoint.Environment)}
+	for i, f := range CancelPay.fields {
+		cancel.values[i] = r.Get(f.name)
+	}
+	return cancel
 }
 
 // checkPresence reports the first field that only the caller can fill and did

@@ -175,3 +175,35 @@ func BenchmarkDecodeAndSign(b *testing.B) {
 		_ = r.Sign(testKeys, testTime)
 	}
 }
+
+func TestTheSameOrderHasTheSameFingerprintWheneverItIsSent(t *testing.T) {
+	of := func(body string) [32]byte {
+		r, err := decode(t, "/cgi-bin/midas/pay", body).Complete("wx1234567", "12345678")
+		require.NoError(t, err)
+		return r.Fingerprint()
+	}
+	order := of(`{"openid":"o1","amt":1,"bill_no":"b1"}`)
+	for _, same := range []string{
+		`{"bill_no":"b1","amt":1,"openid":"o1"}`,
+		`{"openid":"o1","amt":1,"bill_no":"b1","ts":7}`,
+		`{"openid":"o1","amt":1,"bill_no":"b1","appid":"wx1234567","offer_id":"12345678","zone_id":"1","pf":"android","pay_item":""}`,
+	} {
+		require.Equal(t, order, of(same), same)
+	}
+	for _, other := range []string{
+		`{"openid":"o2","amt":1,"bill_no":"b1"}`,
+		`{"openid":"o1","amt":2,"bill_no":"b1"}`,
+		`{"openid":"o1","amt":1,"bill_no":"b2"}`,
+		`{"openid":"o1","amt":1,"bill_no":"b1","zone_id":"2"}`,
+		`{"openid":"o1","amt":1,"bill_no":"b1","pay_item":"x"}`,
+		`{"openid":"o1","amt":1,"bill_no":"b1","app_remark":"x"}`,
+	} {
+		require.NotEqual(t, order, of(other), other)
+	}
+}
+
+func TestTheCancelOfAPayNamesTheSameOrder(t *testing.T) {
+	pay := decode(t, "/cgi-bin/midas/sandbox/pay", `{"openid":"o1","amt":1,"bill_no":"b1","app_remark":"x","pay_item":"sword","zone_id":"2"}`)
+	cancel := decode(t, "/cgi-bin/midas/sandbox/cancelpay", `{"openid":"o1","bill_no":"b1","pay_item":"sword","zone_id":"2"}`)
+	require.Equal(t, cancel, pay.Cancel())
+}
