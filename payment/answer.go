@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // Answer is what the caller gets, and what there is to say about it.
 type Answer struct {
 	Outcome  Outcome
 	Attempts int
+	// Replayed: it is the answer of an earlier call that said the same.
+	Replayed bool
 	// Errcode is the errcode in Body.
 	Errcode int
 	// Problem is empty where Body is WeChat's own answer.
@@ -33,10 +34,12 @@ const (
 	UnknownApp          Problem = "unknown_app"
 	Forbidden           Problem = "forbidden"
 	SessionMissing      Problem = "session_missing"
+	BillNoConflict      Problem = "bill_no_conflict"
 	SecretsUnavailable  Problem = "secrets_unavailable"
 	TokenUnavailable    Problem = "token_unavailable"
 	UpstreamUnreachable Problem = "upstream_unreachable"
 	OutcomeUnknown      Problem = "outcome_unknown"
+	TakenBack           Problem = "taken_back"
 )
 
 // problems gives each problem the HTTP status and the errcode that make a caller
@@ -49,10 +52,12 @@ var problems = map[Problem]struct {
 	UnknownApp:          {http.StatusForbidden, 90017, NotSent},
 	Forbidden:           {http.StatusForbidden, 90017, NotSent},
 	SessionMissing:      {http.StatusUnauthorized, 90010, NotSent},
+	BillNoConflict:      {http.StatusConflict, 90018, NotSent},
 	SecretsUnavailable:  {http.StatusServiceUnavailable, -1, NotSent},
 	TokenUnavailable:    {http.StatusServiceUnavailable, -1, NotSent},
 	UpstreamUnreachable: {http.StatusBadGateway, -1, NotSent},
 	OutcomeUnknown:      {http.StatusGatewayTimeout, -1, Unknown},
+	TakenBack:           {http.StatusConflict, 90015, Rejected},
 }
 
 // RetryAfter returns how many seconds the caller should wait before it calls
@@ -71,6 +76,9 @@ type Detail struct {
 	Attempts int
 	Cause    error
 	Status   int // instead of the problem's own, if not 0
+	// UpstreamErrcode is the errcode of WeChat's last answer where that is not
+	// passed on, nil if there was none.
+	UpstreamErrcode *int
 }
 
 // Own returns an answer of the sidecar's own. It speaks the API's language, so
@@ -81,13 +89,14 @@ func Own(problem Problem, d Detail) Answer {
 		kind.status = d.Status
 	}
 	body, err := json.Marshal(struct {
-		Errcode  int     `json:"errcode"`
-		Errmsg   string  `json:"errmsg"`
-		Error    Problem `json:"error"`
-		Outcome  Outcome `json:"outcome"`
-		Attempts int     `json:"attempts"`
-		BillNo   string  `json:"bill_no,omitempty"`
-	}{kind.errcode, d.Message, problem, kind.outcome, d.Attempts, d.BillNo})
+		Errcode         int     `json:"errcode"`
+		Errmsg          string  `json:"errmsg"`
+		Error           Problem `json:"error"`
+		Outcome         Outcome `json:"outcome"`
+		Attempts        int     `json:"attempts"`
+		BillNo          string  `json:"bill_no,omitempty"`
+		UpstreamErrcode *int    `json:"upstream_errcode,omitempty"`
+	}{kind.errcode, d.Message, problem, kind.outcome, d.Attempts, d.BillNo, d.UpstreamErrcode})
 	if err != nil {
 		panic(fmt.Sprintf("payment: encoding an answer of strings and numbers: %v", err))
 	}
@@ -101,9 +110,4 @@ func Own(problem Problem, d Detail) Answer {
 		ContentType: "application/json",
 		Body:        body,
 	}
-}
-
-// Refuse answers a request that breaks a rule, before anything is sent.
-func Refuse(problem Problem, rule error, billNo string) Answer {
-	return Own(problem, Detail{Message: strings.ToValidUTF8(rule.Error(), "?"), BillNo: billNo})
 }

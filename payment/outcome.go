@@ -8,6 +8,9 @@ type Outcome string
 const (
 	// Applied: the order was carried out. For a call that reads: answered.
 	Applied Outcome = "applied"
+	// AlreadyApplied: an earlier attempt of ours, whose end was not seen, carried
+	// the order out.
+	AlreadyApplied Outcome = "already_applied"
 	// Duplicate: an order with this bill_no was carried out before, by a call
 	// that was not ours. The caller decides whether it meant the same order.
 	Duplicate Outcome = "duplicate"

@@ -5,8 +5,7 @@ package payment
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"midas-sidecar/secrets"
@@ -23,112 +22,131 @@ type Credentials interface {
 	// secrets.ErrNotFound where the player has none.
 	SessionKey(ctx context.Context, openid string) (*signer.Key, error)
 	AccessToken(context.Context) (secrets.Value, error)
+
+	// The Renew methods do what their namesakes do, past what is kept at hand,
+	// unless that is no longer what failed.
+	RenewMidasKey(ctx context.Context, env wechat.Environment, failed *signer.Key) (*signer.Key, error)
+	RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error)
+	RenewAccessToken(ctx context.Context, failed secrets.Value) (secrets.Value, error)
 }
 
 // Sender sends one message to WeChat and tells how that ended.
 type Sender interface {
-	Send(ctx context.Context, attempt int, message wechat.Outbound) upstream.Exchange
+	// Send sends to the host whose number is given, round the list of hosts.
+	Send(ctx context.Context, host int, message wechat.Outbound) upstream.Exchange
 }
 
-// Processor carries out orders.
+// Processor carries out orders. Its fields are set before it is used.
 type Processor struct {
 	// Sender sends to WeChat.
 	Sender Sender
+	// Memory knows the orders in flight and those answered a while ago.
+	Memory *Memory
 	// Deadline is how long one order may take, in all.
 	Deadline time.Duration
-	// AttemptTimeout is how long WeChat may take to answer.
+	// AttemptTimeout is how long WeChat may take to answer one attempt.
 	AttemptTimeout time.Duration
+	// Replay is how long an order is remembered, 0 for no longer than it is in
+	// flight.
+	Replay time.Duration
+	// CancelUnknown takes back a pay whose end stays unknown, within one more
+	// Deadline.
+	CancelUnknown bool
+	// Jitter returns a random duration in [0, d). Default: evenly spread.
+	Jitter func(d time.Duration) time.Duration
 }
 
-// Process carries out the order. It is followed to its end though ctx is
-// cancelled: a caller that hangs up does not undo what was sent. Process returns
-// after Deadline at the latest.
+// Process carries out the order, or gives the answer of an earlier call that said
+// the same. It is followed to its end though ctx is cancelled: a caller that hangs
+// up does not undo what was sent. Process returns after Deadline at the latest,
+// or twice that with CancelUnknown.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
+	if !order.Endpoint().API.Moves {
+		return p.pursue(ctx, order, creds, false)
+	}
+	known, turn, doubt := p.Memory.begin(order)
+	switch turn {
+	case conflict:
+		return Own(BillNoConflict, Detail{
+			Message: "bill_no: stands for an order with other parameters",
+			BillNo:  order.BillNo(),
+		})
+	case again:
+		answer := known.answer
+		answer.Replayed = true
+		return answer
+	case shared:
+		<-known.done
+		return known.answer
+	}
+	// Until the end is known: what a panic leaves behind is honest, too.
+	answer := Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo()})
+	defer func() { p.Memory.settle(known, answer, p.Replay) }()
+	answer = p.pursue(ctx, order, creds, doubt)
+	if p.CancelUnknown && answer.Outcome == Unknown && order.Endpoint().API == wechat.Pay {
+		answer = p.takeBack(ctx, order, creds, answer)
+	}
+	return answer
+}
+
+// pursue follows one order to its end.
+func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, doubt bool) Answer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Deadline)
 	defer cancel()
-
-	keys, refusal := gather(ctx, order, creds)
-	if refusal != nil {
-		return *refusal
-	}
-	ctx, cancel = context.WithTimeout(ctx, p.AttemptTimeout)
-	defer cancel()
-	exchange := p.Sender.Send(ctx, 0, order.Sign(keys, time.Now()))
-	return judge(order, exchange)
+	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, doubt: doubt}
+	u.follow(ctx)
+	return u.answer()
 }
 
-// gather reads what the order is signed with, or returns the answer that says
-// what cannot be had.
-func gather(ctx context.Context, order wechat.Request, creds Credentials) (keys wechat.Keys, refusal *Answer) {
-	refuse := func(problem Problem, message string, cause error) (wechat.Keys, *Answer) {
-		answer := Own(problem, Detail{Message: message, BillNo: order.BillNo(), Cause: cause})
-		return keys, &answer
-	}
-	var err error
-	if keys.Midas, err = creds.MidasKey(ctx, order.Endpoint().Environment); err != nil {
-		return refuse(SecretsUnavailable, "the Midas key cannot be read", err)
-	}
-	if keys.Session, err = creds.SessionKey(ctx, order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
-		return refuse(SessionMissing, "openid: has no session_key in the secret store; the player must log in", err)
-	} else if err != nil {
-		return refuse(SecretsUnavailable, "the session_key cannot be read", err)
-	}
-	if keys.AccessToken, err = creds.AccessToken(ctx); err != nil {
-		return refuse(TokenUnavailable, "the access_token cannot be had", err)
-	}
-	return keys, nil
-}
-
-// judge tells from how the exchange ended what became of the order.
-func judge(order wechat.Request, e upstream.Exchange) Answer {
+// takeBack cancels a pay whose end is unknown, and tells what that proves.
+func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
+	cancelled := p.pursue(ctx, pay.Cancel(), creds, false)
 	switch {
-	case !e.Sent:
-		return Own(UpstreamUnreachable, Detail{
-			Message: "no connection to WeChat", BillNo: order.BillNo(), Cause: e.Err,
+	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate:
+		return Own(TakenBack, Detail{
+			Message:  "the end of the order was unknown and it has been taken back",
+			BillNo:   pay.BillNo(),
+			Attempts: unknown.Attempts,
+			Cause:    unknown.Cause,
 		})
-	case e.Err != nil:
-		return unknown(order, e.Err)
-	}
-	answer, err := wechat.ReadAnswer(e.Body)
-	switch {
-	case e.Status >= 500:
-		// Whatever stands in the body of a 5xx was not written by Midas.
-		return unknown(order, fmt.Errorf("WeChat answered with HTTP status %d", e.Status))
-	case err != nil:
-		return unknown(order, fmt.Errorf("%w (HTTP status %d)", err, e.Status))
-	}
-	return Answer{
-		Outcome:     outcomes[answer.Action(order.Endpoint().API)],
-		Attempts:    1,
-		Errcode:     answer.Errcode,
-		Status:      e.Status,
-		ContentType: e.ContentType,
-		Body:        e.Body,
+	case cancelled.Outcome == Rejected && cancelled.Errcode == wechat.NoSuchOrder:
+		// WeChat's own words: there is no such order.
+		cancelled.Attempts = unknown.Attempts
+		return cancelled
+	default:
+		return unknown
 	}
 }
 
-// outcomes is what WeChat's answer to a first and only attempt means.
-var outcomes = map[wechat.Action]Outcome{
-	wechat.Applied:        Applied,
-	wechat.Done:           Duplicate,
-	wechat.Unsure:         Unknown,
-	wechat.Refused:        Rejected,
-	wechat.TokenRefused:   Rejected,
-	wechat.SessionRefused: Rejected,
-	wechat.KeyRefused:     Rejected,
-}
+// The pause before an attempt is random between nothing and a bound that doubles
+// from firstPause to longestPause: callers that failed together do not come back
+// together.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = time.Second
+)
 
-// unknown is the honest answer about an order that was sent and whose end was not
-// seen.
-func unknown(order wechat.Request, cause error) Answer {
-	message := "it is not known whether the order was carried out; call again with the same bill_no, or cancel it"
-	if !order.Endpoint().API.Moves {
-		message = "WeChat gave no answer; call again"
+// pause waits before the nth repeat. It returns false at once where ctx would end
+// first.
+func (p *Processor) pause(ctx context.Context, n int) bool {
+	bound := longestPause
+	if n < 4 {
+		bound = firstPause << n
 	}
-	return Own(OutcomeUnknown, Detail{
-		Message:  message,
-		BillNo:   order.BillNo(),
-		Attempts: 1,
-		Cause:    cause,
-	})
+	jitter := p.Jitter
+	if jitter == nil {
+		jitter = rand.N[time.Duration]
+	}
+	wait := jitter(bound)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

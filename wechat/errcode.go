@@ -26,6 +26,12 @@ const (
 	KeyRefused
 )
 
+// The errcodes that others have to know by name.
+const (
+	Busy        = -1    // "system busy": it may or may not have been done
+	NoSuchOrder = 90000 // of a cancelpay
+)
+
 // Errcode is one row of the table of errcodes.
 type Errcode struct {
 	Code    int
@@ -41,7 +47,7 @@ type Errcode struct {
 // balance, the session or the signature before it looks for a duplicate is not
 // documented.
 func (e Errcode) Proves() bool {
-	return slices.Contains(e.APIs, CancelPay) && (e.Code == 90000 || e.Code == 90014)
+	return slices.Contains(e.APIs, CancelPay) && (e.Code == NoSuchOrder || e.Code == 90014)
 }
 
 // Errcodes is every errcode whose meaning is documented or has been reported. A
@@ -51,9 +57,9 @@ func (e Errcode) Proves() bool {
 var Errcodes = []Errcode{
 	{0, nil, Applied, "ok"},
 	// A timeout inside WeChat: the coins may be deducted. Same bill_no again.
-	{-1, nil, Unsure, "system busy"},
+	{Busy, nil, Unsure, "system busy"},
 
-	{90000, []*API{CancelPay}, Refused, "no such order"},
+	{NoSuchOrder, []*API{CancelPay}, Refused, "no such order"},
 	{90009, nil, SessionRefused, "mp_sig is wrong"},
 	{90010, nil, SessionRefused, "the player is not logged in or the login has expired"},
 	{90011, nil, KeyRefused, "sig is wrong"},
@@ -104,7 +110,7 @@ var businessReasons = []string{
 
 // Action returns what the answer means for an order of api.
 func (a Answer) Action(api *API) Action {
-	if a.Errcode == -1 && slices.ContainsFunc(businessReasons, a.beginsWith) {
+	if a.Errcode == Busy && slices.ContainsFunc(businessReasons, a.beginsWith) {
 		return Refused
 	}
 	return api.Explain(a.Errcode).Action

@@ -1,0 +1,63 @@
+package payment
+
+import (
+	"context"
+	"errors"
+
+	"midas-sidecar/secrets"
+	"midas-sidecar/wechat"
+)
+
+// keyring gets what one order is signed with.
+type keyring struct {
+	creds Credentials
+	order wechat.Request
+	// renewed are the refusals after which something new was tried. Each is
+	// tried once: what is refused twice is not stale but wrong.
+	renewed [wechat.KeyRefused + 1]bool
+}
+
+// gather reads what is current now, or returns the answer that says what cannot be
+// had.
+func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *Answer) {
+	refuse := func(problem Problem, message string, cause error) (wechat.Keys, *Answer) {
+		answer := Own(problem, Detail{Message: message, BillNo: k.order.BillNo(), Cause: cause})
+		return keys, &answer
+	}
+	var err error
+	if keys.Midas, err = k.creds.MidasKey(ctx, k.order.Endpoint().Environment); err != nil {
+		return refuse(SecretsUnavailable, "the Midas key cannot be read", err)
+	}
+	if keys.Session, err = k.creds.SessionKey(ctx, k.order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
+		return refuse(SessionMissing, "openid: has no session_key in the secret store; the player must log in", err)
+	} else if err != nil {
+		return refuse(SecretsUnavailable, "the session_key cannot be read", err)
+	}
+	if keys.AccessToken, err = k.creds.AccessToken(ctx); err != nil {
+		return refuse(TokenUnavailable, "the access_token cannot be had", err)
+	}
+	return keys, nil
+}
+
+// renew tells whether what WeChat refused has been replaced since it was used. If
+// it could not be read anew it has not.
+func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.Keys) bool {
+	if k.renewed[refused] {
+		return false
+	}
+	k.renewed[refused] = true
+	switch refused {
+	case wechat.TokenRefused:
+		// mp_sig covers the token, so the order is signed again with it.
+		token, err := k.creds.RenewAccessToken(ctx, used.AccessToken)
+		return err == nil && token != used.AccessToken
+	case wechat.SessionRefused:
+		key, err := k.creds.RenewSessionKey(ctx, k.order.OpenID(), used.Session)
+		return err == nil && key != nil && !key.Equal(used.Session)
+	case wechat.KeyRefused:
+		key, err := k.creds.RenewMidasKey(ctx, k.order.Endpoint().Environment, used.Midas)
+		return err == nil && !key.Equal(used.Midas)
+	default:
+		return false
+	}
+}

@@ -1,0 +1,182 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"midas-sidecar/upstream"
+	"midas-sidecar/wechat"
+)
+
+// pursuit is one order on the way to its end.
+//
+// An attempt either never left this host, or was answered, or has an end that
+// nobody saw. The last leaves a doubt: what WeChat says from then on is about an
+// order that may have been carried out already.
+type pursuit struct {
+	processor *Processor
+	order     wechat.Request
+	keyring   keyring
+
+	host     int    // whose turn it is
+	attempts int    // how often the order may have left this host
+	doubt    bool   // an attempt, of this call or an earlier one, may have been carried out
+	last     *reply // WeChat's last readable answer
+	refusal  *Answer
+	cause    error // why the last attempt brought no end
+}
+
+// reply is an answer of WeChat's that can be read.
+type reply struct {
+	upstream.Exchange
+	wechat.Answer
+	action wechat.Action
+}
+
+// step is what follows an attempt.
+type step uint8
+
+const (
+	settled   step = iota // nothing more is to be learned
+	sendAgain             // after a pause
+	signAgain             // at once: what it was signed with has changed
+)
+
+// follow makes attempts until the order is settled or the time is up. Each is
+// signed afresh, with a new ts and whatever keys and token are current then.
+func (u *pursuit) follow(ctx context.Context) {
+	for repeats := 0; ; {
+		keys, refusal := u.keyring.gather(ctx)
+		if refusal != nil {
+			u.refusal = refusal
+			return
+		}
+		switch u.attempt(ctx, keys) {
+		case settled:
+			return
+		case sendAgain:
+			if !u.processor.pause(ctx, repeats) {
+				return
+			}
+			repeats++
+		case signAgain:
+		}
+	}
+}
+
+// attempt sends the order once and takes in how that ended.
+func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
+	sending, cancel := context.WithTimeout(ctx, u.processor.AttemptTimeout)
+	defer cancel()
+	e := u.processor.Sender.Send(sending, u.host, u.order.Sign(keys, time.Now()))
+	if !e.Sent {
+		u.host++
+		u.cause = e.Err
+		return sendAgain
+	}
+	u.attempts++
+	answer, err := read(e)
+	if err != nil {
+		u.host++
+		u.doubt = true
+		u.cause = err
+		return sendAgain
+	}
+	u.last = &reply{e, answer, answer.Action(u.order.Endpoint().API)}
+	u.cause = nil
+	switch u.last.action {
+	case wechat.Unsure:
+		u.doubt = true
+		return sendAgain
+	case wechat.TokenRefused, wechat.SessionRefused, wechat.KeyRefused:
+		if u.keyring.renew(ctx, u.last.action, keys) {
+			return signAgain
+		}
+	}
+	return settled
+}
+
+// read returns what WeChat's answer says, or why it says nothing about the order.
+func read(e upstream.Exchange) (wechat.Answer, error) {
+	if e.Err != nil {
+		return wechat.Answer{}, e.Err
+	}
+	answer, err := wechat.ReadAnswer(e.Body)
+	if err != nil {
+		return wechat.Answer{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)
+	}
+	if e.Status >= http.StatusInternalServerError && answer.Errcode != wechat.Busy {
+		// Whatever stands in the body of a 5xx, it is not known that Midas wrote it.
+		return wechat.Answer{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
+	}
+	return answer, nil
+}
+
+// answer tells what became of the order.
+func (u *pursuit) answer() Answer {
+	moves := u.order.Endpoint().API.Moves
+	switch {
+	case u.last != nil:
+		return u.judge(moves && u.doubt)
+	case u.attempts > 0, moves && u.doubt:
+		return u.unknown()
+	case u.refusal != nil:
+		return *u.refusal
+	default:
+		return Own(UpstreamUnreachable, Detail{
+			Message: "no connection to WeChat", BillNo: u.order.BillNo(), Cause: u.cause,
+		})
+	}
+}
+
+// judge tells what WeChat's last answer means, given what may have happened before.
+func (u *pursuit) judge(doubt bool) Answer {
+	outcome := Rejected
+	switch u.last.action {
+	case wechat.Applied:
+		outcome = Applied
+	case wechat.Done:
+		// With a doubt, it was our own attempt that is met here.
+		if outcome = Duplicate; doubt {
+			outcome = AlreadyApplied
+		}
+	case wechat.Unsure:
+		outcome = Unknown
+	default:
+		// A refusal of this attempt says nothing about an earlier one that may have
+		// been carried out, but for the few that prove that none was.
+		if doubt && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
+			return u.unknown()
+		}
+	}
+	return Answer{
+		Outcome:     outcome,
+		Attempts:    u.attempts,
+		Errcode:     u.last.Errcode,
+		Cause:       u.cause,
+		Status:      u.last.Status,
+		ContentType: u.last.ContentType,
+		Body:        u.last.Body,
+	}
+}
+
+const unknownOrder = "it is not known whether the order was carried out; call again with the same bill_no, or cancel it"
+
+// unknown is the honest answer about an order whose end was not seen. It names an
+// errcode that WeChat gave in the end instead of passing that answer on, which would
+// mislead a caller that reads nothing else.
+func (u *pursuit) unknown() Answer {
+	d := Detail{Message: unknownOrder, BillNo: u.order.BillNo(), Attempts: u.attempts, Cause: u.cause}
+	if !u.order.Endpoint().API.Moves {
+		d.Message = "WeChat gave no answer; call again"
+	}
+	if u.last != nil {
+		d.UpstreamErrcode = &u.last.Errcode
+	}
+	if d.Cause == nil && u.refusal != nil {
+		d.Cause = u.refusal.Cause
+	}
+	return Own(OutcomeUnknown, d)
+}
