@@ -3,6 +3,7 @@ package accesstoken
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,7 @@ type state struct {
 	token   secrets.Value
 	expires time.Time
 	err     error
+	asked   time.Time // when WeChat was last asked
 	renew   time.Time // when to ask again
 }
 
@@ -67,25 +69,60 @@ func (s *Stable) Token(ctx context.Context) (secrets.Value, error) {
 		}
 		return known.token, nil
 	case known != nil && now.Before(known.renew):
-		return secrets.Value{}, known.err
+		return known.use(now)
 	}
+	return s.wait(ctx)
+}
+
+// wait refreshes the token if that is due, and returns it.
+func (s *Stable) wait(ctx context.Context) (secrets.Value, error) {
 	select {
 	case result := <-s.refresh():
-		known := result.Val.(*state)
-		if !known.good(time.Now()) {
-			return secrets.Value{}, known.err
-		}
-		return known.token, nil
+		return result.Val.(*state).use(time.Now())
 	case <-ctx.Done():
 		return secrets.Value{}, fmt.Errorf("waiting for the access_token: %w", context.Cause(ctx))
 	}
 }
 
+// Renew is Token where WeChat refused a token before its time. It asks WeChat again,
+// in normal mode, unless that has been done since the token failed: a late refusal
+// of the old token must not throw away the new one. The token stays in use until
+// there is another.
+func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
+	known, now := s.now.Load(), time.Now()
+	if known != nil && known.token == failed {
+		if now.Sub(known.asked) < pause {
+			return known.use(now)
+		}
+		due := *known
+		due.renew = time.Time{}
+		s.now.CompareAndSwap(known, &due)
+	}
+	return s.wait(ctx)
+}
+
 func (s *state) good(now time.Time) bool { return !s.token.IsZero() && now.Before(s.expires) }
+
+var errExpired = errors.New("the access_token that WeChat gave has expired")
+
+// use returns the token if it is good, or else why there is none: never neither.
+func (s *state) use(now time.Time) (secrets.Value, error) {
+	switch {
+	case s.good(now):
+		return s.token, nil
+	case s.err != nil:
+		return secrets.Value{}, s.err
+	default:
+		return secrets.Value{}, errExpired
+	}
+}
 
 // refresh fetches the token, once however many ask, whoever of them goes away.
 func (s *Stable) refresh() <-chan singleflight.Result {
 	return s.fetch.DoChan("", func() (any, error) {
+		if known := s.now.Load(); known != nil && time.Now().Before(known.renew) {
+			return known, nil // another caller was here before
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 
@@ -99,6 +136,7 @@ func (s *Stable) refresh() <-chan singleflight.Result {
 			}
 			next.renew = now.Add(pause)
 		}
+		next.asked = now
 		s.now.Store(next)
 		return next, nil
 	})
@@ -113,5 +151,9 @@ func (s *Stable) ask(ctx context.Context) (secrets.Value, time.Duration, error) 
 	if err != nil {
 		return secrets.Value{}, 0, fmt.Errorf("asking for the access_token: %w", err)
 	}
-	return wechat.ReadToken(answer.Body)
+	token, life, err := wechat.ReadToken(answer.Body)
+	if err == nil && life == 0 {
+		err = errExpired
+	}
+	return token, life, err
 }

@@ -16,6 +16,9 @@ func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
 	header := w.Header()
 	header.Set("Midas-Outcome", string(answer.Outcome))
 	header.Set("Midas-Attempts", strconv.Itoa(answer.Attempts))
+	if answer.Replayed {
+		header.Set("Midas-Replayed", "true")
+	}
 	if answer.Problem != "" {
 		header.Set("Midas-Error", string(answer.Problem))
 	}
@@ -50,6 +53,9 @@ func (h *Handler) log(c call, answer payment.Answer, took time.Duration) {
 		zap.Int("errcode", answer.Errcode),
 		zap.Int("attempts", answer.Attempts),
 		zap.Duration("duration", took),
+	}
+	if answer.Replayed {
+		fields = append(fields, zap.Bool("replayed", true))
 	}
 	if answer.Problem != "" {
 		fields = append(fields, zap.String("error", string(answer.Problem)))

@@ -28,7 +28,7 @@ func BenchmarkHandler(b *testing.B) {
 		logger:  zap.NewNop(),
 		midas: &Midas{
 			games:     map[string]game{"wx1234567": {"wx1234567", "12345678", creds}},
-			processor: &payment.Processor{Sender: benchmarkWeChat{}, Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
+			processor: &payment.Processor{Sender: benchmarkWeChat{}, Memory: payment.NewMemory(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
 		},
 	}
 	const body = `{"openid":"odkx20ENSNa2w5y3g_qOkOvBNM1g","amt":123,"bill_no":"BillNo_123"}`

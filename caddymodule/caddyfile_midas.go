@@ -46,6 +46,8 @@ func init() {
 //		transport       <name> { … }
 //		deadline        <duration>
 //		attempt_timeout <duration>
+//		replay          <duration>
+//		on_unknown      leave|cancel
 //	}
 func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -59,6 +61,8 @@ func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"transport":       m.readTransport,
 		"deadline":        checked(&m.Deadline, parseDuration),
 		"attempt_timeout": checked(&m.AttemptTimeout, parseDuration),
+		"replay":          checked(&m.Replay, parseReplay),
+		"on_unknown":      word(&m.OnUnknown, unknownModes),
 	}.readBlock(d, "app")
 }
 

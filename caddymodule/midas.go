@@ -4,6 +4,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 const (
 	defaultDeadline       = 10 * time.Second
 	defaultAttemptTimeout = 3 * time.Second
+	defaultReplay         = 10 * time.Minute
 )
 
 var defaultUpstreams = []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com"}
@@ -58,8 +60,18 @@ type Midas struct {
 	// 3s.
 	AttemptTimeout Setting `json:"attempt_timeout,omitempty"`
 
+	// Replay is how long an order is remembered: its answer is given again to the
+	// same call, and its bill_no stands for nothing else. At most 100000 orders.
+	// "0" turns that off. Default: 10m.
+	Replay Setting `json:"replay,omitempty"`
+
+	// OnUnknown says what happens to a pay whose end stays unknown: "leave" it to
+	// the caller, or "cancel" it, within one more deadline. Default: leave.
+	OnUnknown string `json:"on_unknown,omitempty"`
+
 	games     map[string]game
 	processor *payment.Processor
+	memory    *payment.Memory // from the pool; nil until it is taken
 }
 
 // game is an app that is ready to pay.
@@ -105,18 +117,38 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		m.games[id] = game{id, resolved.offerID, cache.Of(resolved.credentials, client)}
 	}
 
-	m.processor = &payment.Processor{Sender: client}
+	memory, _, err := memories.LoadOrNew(memoryKey, func() (caddy.Destructor, error) {
+		return sharedMemory{payment.NewMemory()}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("sharing the memory of orders: %w", err)
+	}
+	m.memory = memory.(sharedMemory).Memory
+	m.processor = &payment.Processor{Sender: client, Memory: m.memory, CancelUnknown: m.OnUnknown == "cancel"}
 	if m.processor.Deadline, err = values.duration(m.Deadline, defaultDeadline); err != nil {
 		return fmt.Errorf("deadline: %w", err)
 	}
 	if m.processor.AttemptTimeout, err = values.duration(m.AttemptTimeout, defaultAttemptTimeout); err != nil {
 		return fmt.Errorf("attempt_timeout: %w", err)
 	}
+	if m.processor.Replay, err = values.replay(m.Replay); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
 	if m.processor.Deadline < m.processor.AttemptTimeout {
 		return fmt.Errorf("deadline: must not be shorter than attempt_timeout, %s is", m.processor.Deadline)
 	}
 	return nil
 }
+
+// Validate checks the fixed word.
+func (m *Midas) Validate() error {
+	if m.OnUnknown != "" && !slices.Contains(unknownModes, m.OnUnknown) {
+		return fmt.Errorf("on_unknown: must be %s, got %q", oneOf(unknownModes), m.OnUnknown)
+	}
+	return nil
+}
+
+var unknownModes = []string{"leave", "cancel"}
 
 // client makes the way to WeChat.
 func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, error) {
@@ -146,11 +178,47 @@ func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, er
 // Start does nothing: what is needed is read when it is first needed.
 func (*Midas) Start() error { return nil }
 
-// Stop does nothing: orders in flight are followed to their end by the handlers
-// that wait for them.
-func (*Midas) Stop() error { return nil }
+// Stop waits for the orders in flight where the process is about to end: the http
+// app waits for its connections no longer than grace_period, and for callers that
+// hung up not at all. Where only the config changes, the orders go on meanwhile.
+func (m *Midas) Stop() error {
+	if !caddy.Exiting() {
+		return nil
+	}
+	longest := m.processor.Deadline
+	if m.processor.CancelUnknown {
+		longest *= 2
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	defer cancel()
+	m.memory.Wait(ctx)
+	return nil
+}
+
+// Cleanup gives the memory back. Orders may still be in flight; they hold on to
+// what they need.
+func (m *Midas) Cleanup() error {
+	if m.memory == nil {
+		return nil
+	}
+	_, err := memories.Delete(memoryKey)
+	return err
+}
+
+// memories outlives a change of the config: it holds the one memory of orders as
+// long as any config uses it.
+var memories = caddy.NewUsagePool()
+
+const memoryKey = "orders"
+
+type sharedMemory struct{ *payment.Memory }
+
+// Destruct does nothing: a memory that nobody uses is garbage.
+func (sharedMemory) Destruct() error { return nil }
 
 var (
-	_ caddy.App         = (*Midas)(nil)
-	_ caddy.Provisioner = (*Midas)(nil)
+	_ caddy.App          = (*Midas)(nil)
+	_ caddy.Provisioner  = (*Midas)(nil)
+	_ caddy.Validator    = (*Midas)(nil)
+	_ caddy.CleanerUpper = (*Midas)(nil)
 )

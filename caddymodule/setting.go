@@ -80,6 +80,18 @@ func (r resolver) duration(s Setting, fallback time.Duration) (time.Duration, er
 	return parseDuration(text)
 }
 
+// replay is duration, but for 0, which is none.
+func (r resolver) replay(s Setting) (time.Duration, error) {
+	if s == "" {
+		return defaultReplay, nil
+	}
+	text, err := r.text(string(s))
+	if err != nil {
+		return 0, err
+	}
+	return parseReplay(text)
+}
+
 func (r resolver) size(s Setting, fallback int64) (int64, error) {
 	if s == "" {
 		return fallback, nil
@@ -112,6 +124,13 @@ func parseDuration(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("must be a duration such as 3s or 500ms, got %q", text)
 	}
 	return d, nil
+}
+
+func parseReplay(text string) (time.Duration, error) {
+	if text == "0" {
+		return 0, nil
+	}
+	return parseDuration(text)
 }
 
 func parseSize(text string) (int64, error) {

@@ -26,21 +26,24 @@ const (
 	maxApps = 10_000
 )
 
-// Cache keeps the secrets of all apps, read from one store.
+// Cache keeps the secrets of all apps, read from one store. Each field has a
+// cache of its own: a slip in one stops no call that needs another, and one that
+// was missing is seen as soon as it is there.
 type Cache struct {
-	apps     *secrets.Cache[appSecret]
-	sessions *secrets.Cache[*signer.Key]
-	tokens   *secrets.Cache[secrets.Secret]
+	store             secrets.Store
+	official, sandbox *secrets.Cache[*signer.Key]
+	appSecrets        *secrets.Cache[secrets.Value]
+	sessions          *secrets.Cache[*signer.Key]
 }
 
 // NewCache returns an empty cache in front of the store.
 func NewCache(store secrets.Store) *Cache {
 	return &Cache{
-		apps:     secrets.NewCache(store, maxApps, fresh, parseApp),
-		sessions: secrets.NewCache(store, maxSessions, fresh, parseSession),
-		tokens: secrets.NewCache(store, maxApps, freshToken, func(s secrets.Secret) (secrets.Secret, error) {
-			return s, nil
-		}),
+		store:      store,
+		official:   secrets.NewCache(store, maxApps, fresh, field("midas_key", signer.NewKey)),
+		sandbox:    secrets.NewCache(store, maxApps, fresh, field("midas_key_sandbox", signer.NewKey)),
+		appSecrets: secrets.NewCache(store, maxApps, fresh, field("app_secret", secrets.NewValue)),
+		sessions:   secrets.NewCache(store, maxSessions, fresh, sessionKey),
 	}
 }
 
@@ -64,31 +67,34 @@ type App struct {
 // WeChat, is asked for through asker.
 func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 	creds := &Credentials{app: app, cache: c}
-	creds.stable = accesstoken.NewStable(app.AppID, creds.appSecret, asker)
+	if app.TokenSecret != "" {
+		creds.central = secrets.NewCache(c.store, 1, freshToken, field(app.TokenField, secrets.NewValue))
+	} else {
+		creds.stable = accesstoken.NewStable(app.AppID, creds.appSecret, asker)
+	}
 	return creds
 }
 
 // Credentials are an app's keys and token, read when they are needed.
 type Credentials struct {
-	app    App
-	cache  *Cache
-	stable *accesstoken.Stable
+	app   App
+	cache *Cache
+
+	// Where the access_token comes from: one of them is set.
+	stable  *accesstoken.Stable
+	central *secrets.Cache[secrets.Value]
 }
 
 // MidasKey returns the app's Midas key of the environment.
 func (c *Credentials) MidasKey(ctx context.Context, env wechat.Environment) (*signer.Key, error) {
-	secret, err := c.cache.apps.Get(ctx, c.app.Secret)
-	if err != nil {
-		return nil, err
-	}
-	key, field := secret.official, "midas_key"
+	return c.midasKeys(env).Get(ctx, c.app.Secret)
+}
+
+func (c *Credentials) midasKeys(env wechat.Environment) *secrets.Cache[*signer.Key] {
 	if env == wechat.Sandbox {
-		key, field = secret.sandbox, "midas_key_sandbox"
+		return c.cache.sandbox
 	}
-	if key == nil {
-		return nil, fmt.Errorf("%s has no field %s", c.app.Secret, field)
-	}
-	return key, nil
+	return c.cache.official
 }
 
 // SessionKey returns the player's session_key, nil where the app sends no mp_sig.
@@ -97,65 +103,68 @@ func (c *Credentials) SessionKey(ctx context.Context, openid string) (*signer.Ke
 	if !c.app.MPSig {
 		return nil, nil
 	}
-	return c.cache.sessions.Get(ctx, strings.ReplaceAll(c.app.Session, "{openid}", openid))
+	return c.cache.sessions.Get(ctx, c.sessionPath(openid))
+}
+
+func (c *Credentials) sessionPath(openid string) string {
+	return strings.ReplaceAll(c.app.Session, "{openid}", openid)
 }
 
 // AccessToken returns an access_token that is good now.
 func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
-	if c.app.TokenSecret == "" {
-		return c.stable.Token(ctx)
+	if c.central != nil {
+		return c.central.Get(ctx, c.app.TokenSecret)
 	}
-	secret, err := c.cache.tokens.Get(ctx, c.app.TokenSecret)
-	if err != nil {
-		return secrets.Value{}, err
+	return c.stable.Token(ctx)
+}
+
+// RenewMidasKey is MidasKey past the cache, if failed is what it holds.
+func (c *Credentials) RenewMidasKey(ctx context.Context, env wechat.Environment, failed *signer.Key) (*signer.Key, error) {
+	return c.midasKeys(env).Renew(ctx, c.app.Secret, failed.Equal)
+}
+
+// RenewSessionKey is SessionKey past the cache, if failed is what it holds.
+func (c *Credentials) RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error) {
+	if !c.app.MPSig {
+		return nil, nil
 	}
-	if token := secret[c.app.TokenField]; !token.IsZero() {
-		return token, nil
+	return c.cache.sessions.Renew(ctx, c.sessionPath(openid), failed.Equal)
+}
+
+// RenewAccessToken is AccessToken where WeChat refused failed.
+func (c *Credentials) RenewAccessToken(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
+	if c.central != nil {
+		return c.central.Renew(ctx, c.app.TokenSecret, func(kept secrets.Value) bool { return kept == failed })
 	}
-	return secrets.Value{}, fmt.Errorf("%s has no field %s", c.app.TokenSecret, c.app.TokenField)
+	return c.stable.Renew(ctx, failed)
 }
 
 func (c *Credentials) appSecret(ctx context.Context) (secrets.Value, error) {
-	secret, err := c.cache.apps.Get(ctx, c.app.Secret)
-	if err == nil && secret.app.IsZero() {
-		err = fmt.Errorf("%s has no field app_secret", c.app.Secret)
-	}
-	return secret.app, err
+	return c.cache.appSecrets.Get(ctx, c.app.Secret)
 }
 
-// appSecret is an app's secret, ready to use; what it lacks is nil or empty.
-type appSecret struct {
-	official, sandbox *signer.Key
-	app               secrets.Value
+// field returns a parser that takes one field of a secret and makes a T of it.
+// White space around a key is a slip of whoever stored it: WeChat refuses what
+// was signed with it without saying why.
+func field[T any](name string, use func(string) T) func(secrets.Secret) (T, error) {
+	return func(s secrets.Secret) (none T, _ error) {
+		switch text := s[name].Reveal(); {
+		case text == "":
+			return none, fmt.Errorf("has no field %s", name)
+		case strings.TrimSpace(text) != text:
+			return none, fmt.Errorf("field %s must not begin or end with white space", name)
+		default:
+			return use(text), nil
+		}
+	}
 }
 
-func parseApp(s secrets.Secret) (appSecret, error) {
-	official, err := key(s, "midas_key")
-	if err != nil {
-		return appSecret{}, err
+// sessionKey takes a player's session_key. A secret without one says of a player
+// what a missing secret says: the player has to log in.
+func sessionKey(s secrets.Secret) (*signer.Key, error) {
+	key, err := field("session_key", signer.NewKey)(s)
+	if err != nil && s["session_key"].IsZero() {
+		err = fmt.Errorf("%w: %w", err, secrets.ErrNotFound)
 	}
-	sandbox, err := key(s, "midas_key_sandbox")
-	return appSecret{official, sandbox, s["app_secret"]}, err
-}
-
-func parseSession(s secrets.Secret) (*signer.Key, error) {
-	k, err := key(s, "session_key")
-	if err == nil && k == nil {
-		err = fmt.Errorf("the player's secret has no field session_key: %w", secrets.ErrNotFound)
-	}
-	return k, err
-}
-
-// key makes a signing key of a field, nil where there is none. White space around
-// a key is a slip of whoever stored it; signing with it gives signatures that
-// WeChat refuses without saying why.
-func key(s secrets.Secret, field string) (*signer.Key, error) {
-	text := s[field].Reveal()
-	switch {
-	case text == "":
-		return nil, nil
-	case strings.TrimSpace(text) != text:
-		return nil, fmt.Errorf("%s: must not begin or end with white space", field)
-	}
-	return signer.NewKey(text), nil
+	return key, err
 }

@@ -23,8 +23,9 @@ type Cache[V any] struct {
 
 type entry[V any] struct {
 	value   V
-	err     error  // nil, or why there is no value, known for a short time
-	version uint64 // of the store before it was read
+	err     error     // nil, or why there is no value, known for a short time
+	version uint64    // of the store before it was read
+	renewed time.Time // when Renew read it, zero if Get did
 }
 
 // NewCache returns a cache of at most size secrets, each used for the time fresh
@@ -42,7 +43,10 @@ func NewCache[V any](store Store, size int, fresh time.Duration, parse func(Secr
 				}
 				return fresh
 			}),
-			Clock: clock{},
+			// Needed by Renew, and later than the expiry: nothing else refreshes.
+			RefreshCalculator: otter.RefreshWriting[string, entry[V]](2 * fresh),
+			Logger:            &otter.NoopLogger{}, // errors are returned, and logged where they matter
+			Clock:             clock{},
 		}),
 	}
 }
@@ -66,6 +70,33 @@ func (c *Cache[V]) Get(ctx context.Context, path string) (V, error) {
 			}
 			return kept, otter.InvalidateOp
 		})
+	}
+}
+
+// Renew is Get past what is kept, as long as that is still what failed: what another
+// caller has read since is returned as it is. A value that fails though it was
+// just renewed is wrong and not stale; it is not read again for the time Absent.
+func (c *Cache[V]) Renew(ctx context.Context, path string, failed func(V) bool) (V, error) {
+	e, kept := c.entries.GetIfPresent(path)
+	if !kept || e.err != nil || !failed(e.value) {
+		return c.Get(ctx, path)
+	}
+	if time.Since(e.renewed) < Absent {
+		return e.value, nil
+	}
+	reload := func(ctx context.Context, path string) (entry[V], error) {
+		e, err := c.load(ctx, path)
+		e.renewed = time.Now()
+		return e, err
+	}
+	select {
+	case result := <-c.entries.Refresh(ctx, path, otter.LoaderFunc[string, entry[V]](reload)):
+		if result.Err != nil {
+			return e.value, result.Err
+		}
+		return result.Value.value, result.Value.err
+	case <-ctx.Done():
+		return e.value, context.Cause(ctx)
 	}
 }
 

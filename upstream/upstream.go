@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"midas-sidecar/wechat"
 )
@@ -32,9 +34,10 @@ func New(hosts []string, transport http.RoundTripper) (*Client, error) {
 	c := &Client{transport: transport}
 	for _, host := range hosts {
 		u, err := url.Parse(host)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" ||
 			u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("upstream: must be http:// or https:// and a host, nothing more, got %q", host)
+			// Not quoted: a part that should not be there may be a password.
+			return nil, fmt.Errorf("upstream: must be http:// or https:// and a host, nothing more; number %d is not", len(c.hosts)+1)
 		}
 		c.hosts = append(c.hosts, u)
 	}
@@ -59,34 +62,66 @@ type Exchange struct {
 // Send sends the message once, to the host whose turn it is: attempt 0 goes to the
 // first, and so on round the list.
 func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound) Exchange {
+	if ctx.Err() != nil {
+		return Exchange{Err: context.Cause(ctx)}
+	}
 	var connection connection
 	req := c.request(connection.watch(ctx), c.hosts[attempt%len(c.hosts)], message)
 
 	res, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return Exchange{Sent: connection.maySend(), Err: withoutURL(err)}
+		if connection.maySend() {
+			return Exchange{Sent: true, Err: lost(err)}
+		}
+		return Exchange{Err: withoutURL(err)}
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
-	}
+	body, err := read(res)
 	if err != nil {
-		return Exchange{Sent: true, Err: withoutURL(err)}
+		return Exchange{Sent: true, Err: err}
 	}
 	return Exchange{Sent: true, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body}
 }
 
+// read reads a whole answer.
+func read(res *http.Response) ([]byte, error) {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// What follows is no answer, and net/http no longer watches the clock.
+		return nil, errors.New("the answer switches to another protocol")
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, lost(err)
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	return body, nil
+}
+
 // Ask sends a message that may be repeated without harm, to one host after the
-// other until one answers.
+// other until one answers. Each gets its share of the time that is left, so that
+// one that hangs does not keep the message from the next.
 func (c *Client) Ask(ctx context.Context, message wechat.Outbound) (Exchange, error) {
 	var exchange Exchange
 	for attempt := range c.hosts {
-		if exchange = c.Send(ctx, attempt, message); exchange.Err == nil || ctx.Err() != nil {
+		share, cancel := share(ctx, len(c.hosts)-attempt)
+		exchange = c.Send(share, attempt, message)
+		cancel()
+		if exchange.Err == nil && exchange.Status < 500 || ctx.Err() != nil {
 			break
 		}
 	}
 	return exchange, exchange.Err
+}
+
+// share returns a context for one of n equal parts of the time that ctx has left.
+func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
 }
 
 // request makes the request from nothing: no header of the caller's is on it, and
@@ -127,11 +162,32 @@ func (c *connection) maySend() bool {
 	return c.got.Load() || !c.wanted.Load()
 }
 
+// lost says how the exchange broke off once a connection was there. net/http
+// quotes what it cannot read, and that may be an echo of what was sent or half an
+// answer with a token in it: only the network's own errors keep their words.
+func lost(err error) error {
+	err = withoutURL(err)
+	var network net.Error // context.DeadlineExceeded is one too
+	switch {
+	case errors.As(err, &network):
+		return network
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
+	}
+	cause := err
+	for next := errors.Unwrap(cause); next != nil; next = errors.Unwrap(cause) {
+		cause = next
+	}
+	return fmt.Errorf("the answer cannot be read (%T)", cause)
+}
+
 // withoutURL drops the URL that a *url.Error would print, access_token included.
 func withoutURL(err error) error {
 	var withURL *url.Error
-	if errors.As(err, &withURL) {
-		return withURL.Err
+	for errors.As(err, &withURL) {
+		err = withURL.Err
 	}
 	return err
 }
