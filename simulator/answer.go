@@ -25,10 +25,18 @@ type reply struct {
 	why     string
 	explain func() string
 	about   []slog.Attr // the player and the order
+
+	fault string // the kind that struck, "" for none
+	// deliver gives the answer to the client where that is to go wrong. text is
+	// the body, and the headers are set for it.
+	deliver func(w http.ResponseWriter, r *http.Request, text []byte)
+	then    func() // what is left to do once the call has ended
 }
 
 // members are the fields of an answer, in the order of WeChat's pages.
-type members []struct {
+type members []member
+
+type member struct {
 	name  string
 	value any
 }
@@ -83,10 +91,12 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 	}
 	w.Header().Set("Content-Type", "application/json; encoding=utf-8") // as WeChat says it
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	w.WriteHeader(out.status)
-	_, _ = w.Write(text) // a caller that has gone has gone
-
 	s.log(r, out, hint)
+	if out.deliver != nil {
+		out.deliver(w, r, text)
+		return
+	}
+	write(w, out.status, text)
 }
 
 func (s *Simulator) log(r *http.Request, out *reply, hint string) {
@@ -102,6 +112,9 @@ func (s *Simulator) log(r *http.Request, out *reply, hint string) {
 	case out.status != http.StatusOK:
 		level = slog.LevelWarn
 		attrs = []slog.Attr{slog.Int("status", out.status), slog.String("error", out.errmsg)}
+	case out.fault != "":
+		level = slog.LevelWarn
+		attrs = append([]slog.Attr{slog.String("fault", out.fault)}, out.about...)
 	case out.errcode != 0:
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("errmsg", out.errmsg), slog.String("hint", hint))

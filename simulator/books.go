@@ -34,5 +34,5 @@ func (s *Simulator) serveBooks(r *http.Request) *reply {
 	for id, order := range s.state.Orders {
 		orders[id.String()] = *order
 	}
-	return ok(members{{"apps", apps}, {"orders", orders}}, "")
+	return ok(members{{"apps", apps}, {"orders", orders}, {"attempts", s.attempts.clone()}}, "")
 }

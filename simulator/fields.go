@@ -84,7 +84,7 @@ func (t table) checkField(f Field) *reply {
 		return badParameter(f.Name, "must be a string")
 	case f.Value == "":
 		return badParameter(f.Name, "must not be empty: leave an optional field out")
-	case f.Name == "bill_no" && (len(f.Value) > 63 || !isWord(f.Value)):
+	case f.Name == "bill_no" && !isName(f.Value):
 		return badParameter(f.Name, "must be 1 to 63 characters of A-Z a-z 0-9 _ -")
 	}
 	return nil
@@ -106,6 +106,9 @@ func (m Message) integer(name string) int64 {
 	n, _ := strconv.ParseInt(m.get(name), 10, 64)
 	return n
 }
+
+// isName tells whether a text can be a bill_no. An openid is one, too.
+func isName(text string) bool { return len(text) <= 63 && isWord(text) }
 
 func isWord(text string) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"

@@ -27,7 +27,8 @@ func TestTheBooksTellTheStateWithoutItsSecrets(t *testing.T) {
 			"official": {"balance": 9970, "cost_sum": 30},
 			"sandbox": {"balance": 10000}
 		}}}},
-		"orders": {"wx1234567/official/b1": {"api": "pay", "openid": "odkx20ENSNa2w5y3g_qOkOvBNM1g", "amount": 30, "time": `+string(at)+`, "applied": 1}}
+		"orders": {"wx1234567/official/b1": {"api": "pay", "openid": "odkx20ENSNa2w5y3g_qOkOvBNM1g", "amount": 30, "time": `+string(at)+`, "applied": 1}},
+		"attempts": {"wx1234567/official/b1": {"pay": 1}}
 	}`, r.Body.String())
 	require.Equal(t, 405, w.do("POST", "/simulator/books", "", "").status)
 }

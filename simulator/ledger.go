@@ -14,7 +14,11 @@ const validity = 48 * time.Hour
 
 // apply carries out a call that has been admitted.
 func (s *Simulator) apply(c call) *reply {
-	purse := s.state.player(c.get("appid"), c.get("openid")).purse(c.endpoint.Environment)
+	player := s.state.player(c.get("appid"), c.get("openid"))
+	if player == nil { // gone between its admission and a fault that applies late
+		return refuse(90010, "no session", "the player is gone since")
+	}
+	purse := player.purse(c.endpoint.Environment)
 	switch c.endpoint.API {
 	case wechat.Pay:
 		return s.pay(c, purse)
@@ -31,7 +35,7 @@ func (s *Simulator) pay(c call, purse *Purse) *reply {
 	amt := c.integer("amt")
 	duplicate, short := s.orderExists(c), amt > purse.Balance
 	switch {
-	case short && (s.options.BalanceFirst || duplicate == nil):
+	case short && (s.options.BalanceFirst || c.balanceFirst || duplicate == nil):
 		return refuse(90013, "balance not enough", fmt.Sprintf("amt is %d and the balance %d", amt, purse.Balance))
 	case duplicate != nil:
 		return duplicate

@@ -37,7 +37,7 @@ func (s *Simulator) Login(appid, openid string) (code string, err error) {
 	switch {
 	case app == nil:
 		return "", errors.New("appid: the simulator has no such app")
-	case len(openid) > 63 || !isWord(openid):
+	case !isName(openid):
 		return "", errors.New("openid: must be 1 to 63 characters of A-Z a-z 0-9 _ -")
 	}
 	player := app.Players[openid]

@@ -15,6 +15,8 @@ type call struct {
 	Message
 	endpoint    wechat.Endpoint
 	contentType string
+
+	balanceFirst bool
 }
 
 // midas returns the judge of the calls to a v1 endpoint.
@@ -24,7 +26,15 @@ func (s *Simulator) midas(e wechat.Endpoint) func(*http.Request) *reply {
 		if refusal != nil {
 			return refusal
 		}
-		return s.carryOut(c)
+		fault, faults := s.arrive(c)
+		var out *reply
+		if fault.Kind == "" {
+			out = s.carryOut(c)
+		} else {
+			out = s.suffer(c, fault, faults.over)
+		}
+		out.about = about(c)
+		return out
 	}
 }
 
@@ -47,7 +57,7 @@ func readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
 	case others:
 		return call{}, badParameter("query", "must hold access_token, once, and nothing else")
 	}
-	return call{Message{r.URL.Path, token, fields}, e, contentType}, nil
+	return call{Message: Message{r.URL.Path, token, fields}, endpoint: e, contentType: contentType}, nil
 }
 
 // carryOut does what the call asks for, or says why not. No state changes in
@@ -55,16 +65,20 @@ func readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
 func (s *Simulator) carryOut(c call) *reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := s.admit(c)
-	if out == nil {
-		out = s.apply(c)
+	if refusal := s.admit(c); refusal != nil {
+		return refusal
 	}
+	return s.perform(c)
+}
+
+// perform applies a call that has been admitted, and keeps what that changed.
+func (s *Simulator) perform(c call) *reply {
+	out := s.apply(c)
 	if out.errcode == 0 && c.endpoint.API.Moves && s.save() != nil {
 		// The coins have moved, and whoever asks again may be told so or not:
 		// that is what -1 means.
 		out = refuse(-1, "system error", "the state file cannot be written")
 	}
-	out.about = about(c)
 	return out
 }
 
@@ -72,7 +86,7 @@ func (s *Simulator) carryOut(c call) *reply {
 func about(c call) []slog.Attr {
 	var attrs []slog.Attr
 	for _, name := range []string{"openid", "bill_no"} {
-		if value := c.get(name); len(value) <= 63 && isWord(value) {
+		if value := c.get(name); isName(value) {
 			attrs = append(attrs, slog.String(name, value))
 		}
 	}

@@ -76,6 +76,11 @@ type Simulator struct {
 	state State
 	codes map[string]*jsCode
 	calls int // numbers the hints
+
+	faults   *faults
+	attempts attempts
+
+	inside crowd // has a lock of its own
 }
 
 // New returns a simulator that begins with a copy of state and keeps it in
@@ -89,12 +94,16 @@ func New(state State, options Options) (*Simulator, error) {
 		options: options.withDefaults(),
 		state:   state,
 		codes:   make(map[string]*jsCode),
+
+		faults:   newFaults(Plan{}, Plan{}.decide),
+		attempts: make(attempts),
 	}
 	s.routes = map[string]func(*http.Request) *reply{
 		stableTokenPath:    s.stableToken,
 		code2SessionPath:   s.code2Session,
 		"/simulator/login": s.serveLogin,
 		"/simulator/books": s.serveBooks,
+		faultsPath:         s.serveFaults,
 	}
 	for api := range v1Tables {
 		for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
@@ -133,7 +142,14 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	s.answer(w, r, judge(r))
+	leave := s.inside.enter()
+	defer leave()
+	out := judge(r)
+	s.answer(w, r, out)
+	if out.then != nil {
+		leave()
+		out.then()
+	}
 }
 
 // Edit lets f change the state: rotate a key, end a session, give coins. Nothing

@@ -85,7 +85,7 @@ func (s *Simulator) token(appid string, force bool) *reply {
 			return refuse(45009, "reach max api daily quota limit", fmt.Sprintf("force_refresh works %d times a day", forcedPerDay))
 		}
 		for _, token := range tokens.Issued {
-			token.Revoked = token.Revoked || now.Before(token.Expires)
+			token.revoke(now)
 		}
 		latest, why = nil, "a new token; force_refresh has ended the old one"
 	case latest != nil && latest.Expires.Sub(now) <= s.overlap():
@@ -95,12 +95,7 @@ func (s *Simulator) token(appid string, force bool) *reply {
 		why = fmt.Sprintf("the token in use: force_refresh does nothing within %s of the last", forcedInterval)
 	}
 	if latest == nil {
-		latest = &Token{AccessToken: s.randomText(96), Expires: now.Add(s.options.TokenLife)}
-		tokens.add(latest, now)
-		if s.state.Tokens == nil {
-			s.state.Tokens = make(map[string]*Tokens)
-		}
-		s.state.Tokens[appid] = tokens
+		latest = s.issueToken(appid, tokens, now)
 		if s.save() != nil {
 			return refuse(-1, "system error", "the state file cannot be written")
 		}
@@ -109,6 +104,27 @@ func (s *Simulator) token(appid string, force bool) *reply {
 		{"access_token", latest.AccessToken},
 		{"expires_in", int(latest.Expires.Sub(now) / time.Second)},
 	}, why)
+}
+
+// issueToken makes a new token the app's latest.
+func (s *Simulator) issueToken(appid string, tokens *Tokens, now time.Time) *Token {
+	token := &Token{AccessToken: s.randomText(96), Expires: now.Add(s.options.TokenLife)}
+	tokens.add(token, now)
+	if s.state.Tokens == nil {
+		s.state.Tokens = make(map[string]*Tokens)
+	}
+	s.state.Tokens[appid] = tokens
+	return token
+}
+
+// revoke ends a token as a force_refresh does, unless it has ended already.
+func (t *Token) revoke(now time.Time) { t.Revoked = t.Revoked || now.Before(t.Expires) }
+
+// expire makes a token one whose time is over.
+func (t *Token) expire(now time.Time) {
+	if now.Before(t.Expires) {
+		t.Expires = now
+	}
 }
 
 // overlap is shorter for tokens with a short life, which would otherwise be

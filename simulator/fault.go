@@ -1,0 +1,138 @@
+package simulator
+
+import (
+	"slices"
+	"time"
+
+	"midas-sidecar/wechat"
+)
+
+// Fault is one way to misbehave in one call. The zero value is none.
+type Fault struct {
+	// Kind is the name of one of Kinds.
+	Kind string
+	// Delay is how long late waits once the client has gone, and drip_after from
+	// one byte to the next. 0 is the kind's default. Others have no use for it.
+	Delay time.Duration
+}
+
+// Call is what is known of a call once it has been read. It need not be true:
+// nothing has been verified yet.
+type Call struct {
+	wechat.Endpoint
+
+	AppID, OpenID string
+	BillNo        string // "" for getbalance
+	// Attempt counts the calls of this path, app and bill_no, or openid where
+	// there is no bill_no, since the faults were last set. The first is 1.
+	Attempt int
+}
+
+// faults are what strikes until others are set.
+type faults struct {
+	plan   Plan // that decides, if one does
+	decide func(Call) Fault
+	counts map[Call]int  // the attempts; guarded by the simulator's mutex
+	over   chan struct{} // closed when others are set
+}
+
+func newFaults(plan Plan, decide func(Call) Fault) *faults {
+	return &faults{plan, decide, make(map[Call]int), make(chan struct{})}
+}
+
+// Misbehave sets who decides how each call goes wrong, in place of whoever
+// decided until now. It is asked once a call, from many goroutines, and may use
+// the simulator: end a session, replace a token, read the books. A kind that does
+// not exist is a panic.
+func (s *Simulator) Misbehave(decide func(Call) Fault) {
+	s.setFaults(newFaults(Plan{}, decide))
+}
+
+// Plan is Misbehave by a table. The error names the part that cannot be.
+func (s *Simulator) Plan(plan Plan) error {
+	if err := plan.check(); err != nil {
+		return err
+	}
+	plan.Rules = slices.Clone(plan.Rules)
+	s.setFaults(newFaults(plan, plan.decide))
+	return nil
+}
+
+// Forget ends all faults: calls from now on are served well, calls that hang lose
+// their connection, and what would land late lands now.
+func (s *Simulator) Forget() { s.setFaults(newFaults(Plan{}, Plan{}.decide)) }
+
+func (s *Simulator) setFaults(f *faults) {
+	s.mu.Lock()
+	old := s.faults
+	s.faults = f
+	s.mu.Unlock()
+	close(old.over)
+}
+
+// arrive counts a call and asks how it is to go wrong.
+func (s *Simulator) arrive(c call) (Fault, *faults) {
+	about := Call{Endpoint: c.endpoint, AppID: c.get("appid"), OpenID: c.get("openid"), BillNo: c.get("bill_no")}
+	s.mu.Lock()
+	f := s.faults
+	known := s.state.Apps[about.AppID] != nil && isName(about.OpenID) && (about.BillNo == "" || isName(about.BillNo))
+	if known {
+		about.Attempt = f.count(about)
+		s.attempts.count(about)
+	}
+	s.mu.Unlock()
+	if !known { // nobody's call, which will be refused, and must not fill our memory
+		return Fault{}, f
+	}
+	return f.decide(about), f
+}
+
+func (f *faults) count(c Call) int {
+	if c.BillNo != "" {
+		c.OpenID = "" // an order is known by its number alone
+	}
+	f.counts[c]++
+	return f.counts[c]
+}
+
+// victim is a call that a fault strikes.
+type victim struct {
+	*Simulator
+
+	call  call
+	delay time.Duration
+	over  <-chan struct{}
+}
+
+// suffer carries out a call as badly as the fault wants.
+func (s *Simulator) suffer(c call, fault Fault, over <-chan struct{}) *reply {
+	kind, known := findKind(fault.Kind)
+	if !known {
+		panic("simulator: no kind of fault is called " + fault.Kind)
+	}
+	if kind.strike == nil || kind.only != nil && kind.only != c.endpoint.API {
+		return s.carryOut(c)
+	}
+	if !kind.unverified {
+		s.mu.Lock()
+		refusal := s.admit(c)
+		s.mu.Unlock()
+		if refusal != nil {
+			return refusal
+		}
+	}
+	v := &victim{s, c, kind.delay, over}
+	if fault.Delay != 0 {
+		v.delay = fault.Delay
+	}
+	out := kind.strike(v)
+	out.fault = kind.Name
+	return out
+}
+
+// apply carries the call out, however its answer fares.
+func (v *victim) apply() *reply {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.perform(v.call)
+}

@@ -1,0 +1,84 @@
+package simulator
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// What follows are the strikes of the kinds: what happens to a call that is
+// signed well. Those of spoil.go happen to its answer.
+
+// instead spoils the answer to a call that is not carried out. The answer that is
+// spoilt is a good one, so that whoever can read half of it is led astray.
+func instead(spoil func(*victim, *reply)) func(*victim) *reply {
+	return func(v *victim) *reply {
+		out := done(members{{"bill_no", v.call.get("bill_no")}}, "not carried out")
+		spoil(v, out)
+		return out
+	}
+}
+
+// spoiling carries the call out and spoils its answer.
+func spoiling(spoil func(*victim, *reply)) func(*victim) *reply {
+	return func(v *victim) *reply {
+		out := v.apply()
+		spoil(v, out)
+		return out
+	}
+}
+
+// refusing refuses a call that should not be.
+func refusing(errcode int, errmsg string) func(*victim) *reply {
+	return func(*victim) *reply { return refuse(errcode, errmsg, "not carried out") }
+}
+
+// late carries the call out when nobody waits for it any more.
+func late(v *victim) *reply {
+	out := ok(nil, "to be carried out when the client has gone")
+	out.deliver = func(_ http.ResponseWriter, r *http.Request, _ []byte) {
+		v.pause(r.Context(), forever)
+		v.pause(context.WithoutCancel(r.Context()), v.delay)
+		landed := v.apply()
+		landed.about, landed.why = out.about, "carried out late: "+landed.why
+		v.log(r, landed, "")
+		abort()
+	}
+	return out
+}
+
+// clock judges ts by a clock that is off.
+func clock(off time.Duration) func(*victim) *reply {
+	return func(v *victim) *reply {
+		now := v.options.Now().Add(off)
+		if refusal := checkTime(v.call.integer("ts"), now, v.options.Tolerance); refusal != nil {
+			return refusal
+		}
+		return v.apply()
+	}
+}
+
+// balanceFirst is Options.BalanceFirst for one call.
+func balanceFirst(v *victim) *reply {
+	v.call.balanceFirst = true
+	return v.apply()
+}
+
+// replaceToken ends the app's access_tokens and issues a new one, so that the one
+// that the call carries is refused for what has become of it.
+func replaceToken(end func(token *Token, now time.Time)) func(*victim) *reply {
+	return func(v *victim) *reply {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		now := v.options.Now().UTC()
+		appid := v.call.get("appid")
+		tokens := v.state.Tokens[appid]
+		for _, token := range tokens.Issued {
+			end(token, now)
+		}
+		v.issueToken(appid, tokens, now)
+		_ = v.save() // has said so in the log
+		_, refusal := v.state.checkToken(v.call.AccessToken, now)
+		return refusal
+	}
+}
