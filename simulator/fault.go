@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"slices"
 	"time"
 
 	"midas-sidecar/wechat"
@@ -48,12 +47,12 @@ func (s *Simulator) Misbehave(decide func(Call) Fault) {
 	s.setFaults(newFaults(Plan{}, decide))
 }
 
-// Plan is Misbehave by a table. The error names the part that cannot be.
+// Plan is Misbehave by a table, which must not be changed any more. The error names
+// the part of it that cannot be.
 func (s *Simulator) Plan(plan Plan) error {
 	if err := plan.check(); err != nil {
 		return err
 	}
-	plan.Rules = slices.Clone(plan.Rules)
 	s.setFaults(newFaults(plan, plan.decide))
 	return nil
 }
@@ -70,21 +69,51 @@ func (s *Simulator) setFaults(f *faults) {
 	close(old.over)
 }
 
-// arrive counts a call and asks how it is to go wrong.
-func (s *Simulator) arrive(c call) (Fault, *faults) {
-	about := Call{Endpoint: c.endpoint, AppID: c.get("appid"), OpenID: c.get("openid"), BillNo: c.get("bill_no")}
+// serve carries out a call, as badly as the faults want.
+func (s *Simulator) serve(c call) *reply {
+	fault, over := s.arrive(c)
+	if fault.Kind == "" {
+		return s.carryOut(c)
+	}
+	kind, known := findKind(fault.Kind)
+	switch {
+	case !known:
+		panic("simulator: no kind of fault is called " + fault.Kind)
+	case kind.strike == nil, kind.API != "" && kind.API != c.endpoint.API.Name:
+		return s.carryOut(c)
+	case !kind.unverified:
+		s.mu.Lock()
+		refusal := s.admit(c)
+		s.mu.Unlock()
+		if refusal != nil {
+			return refusal
+		}
+	}
+	v := &victim{s, c, kind.delay, over}
+	if fault.Delay != 0 {
+		v.delay = fault.Delay
+	}
+	out := kind.strike(v)
+	out.fault = kind.Name
+	return out
+}
+
+// arrive counts a call and asks how it is to go wrong. over is closed when that no
+// longer holds.
+func (s *Simulator) arrive(c call) (fault Fault, over <-chan struct{}) {
+	arrived := Call{Endpoint: c.endpoint, AppID: c.get("appid"), OpenID: c.get("openid"), BillNo: c.get("bill_no")}
 	s.mu.Lock()
 	f := s.faults
-	known := s.state.Apps[about.AppID] != nil && isName(about.OpenID) && (about.BillNo == "" || isName(about.BillNo))
+	known := s.state.Apps[arrived.AppID] != nil && isName(arrived.OpenID) && (arrived.BillNo == "" || isName(arrived.BillNo))
 	if known {
-		about.Attempt = f.count(about)
-		s.attempts.count(about)
+		arrived.Attempt = f.count(arrived)
+		s.attempts.count(arrived)
 	}
 	s.mu.Unlock()
-	if !known { // nobody's call, which will be refused, and must not fill our memory
-		return Fault{}, f
+	if !known { // it will be refused, and its made up names must not fill our memory
+		return Fault{}, f.over
 	}
-	return f.decide(about), f
+	return f.decide(arrived), f.over
 }
 
 func (f *faults) count(c Call) int {
@@ -101,33 +130,7 @@ type victim struct {
 
 	call  call
 	delay time.Duration
-	over  <-chan struct{}
-}
-
-// suffer carries out a call as badly as the fault wants.
-func (s *Simulator) suffer(c call, fault Fault, over <-chan struct{}) *reply {
-	kind, known := findKind(fault.Kind)
-	if !known {
-		panic("simulator: no kind of fault is called " + fault.Kind)
-	}
-	if kind.strike == nil || kind.only != nil && kind.only != c.endpoint.API {
-		return s.carryOut(c)
-	}
-	if !kind.unverified {
-		s.mu.Lock()
-		refusal := s.admit(c)
-		s.mu.Unlock()
-		if refusal != nil {
-			return refusal
-		}
-	}
-	v := &victim{s, c, kind.delay, over}
-	if fault.Delay != 0 {
-		v.delay = fault.Delay
-	}
-	out := kind.strike(v)
-	out.fault = kind.Name
-	return out
+	over  <-chan struct{} // closed when the faults are others
 }
 
 // apply carries the call out, however its answer fares.

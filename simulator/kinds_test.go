@@ -71,7 +71,7 @@ func TestEachKindDoesWhatItsRowSays(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			call, done := s.payFor("b1"), s.paid
-			if kind.only != nil {
+			if kind.API != "" {
 				require.Zero(t, s.payOnce("b1").answered(t).Errcode)
 				call, done = s.draft(cancelPath, map[string]any{"bill_no": "b1"}).sign(), s.returned
 			}
@@ -95,7 +95,7 @@ func TestEachKindDoesWhatItsRowSays(t *testing.T) {
 			require.NoError(t, s.sim.Settle(t.Context()))
 			require.Equal(t, kind.Applied != NotApplied, done("b1"))
 			require.NotEmpty(t, kind.About)
-			if kind.Name != none {
+			if kind.strike != nil {
 				s.requireLogged("fault=" + kind.Name)
 			}
 		})

@@ -26,13 +26,7 @@ func (s *Simulator) midas(e wechat.Endpoint) func(*http.Request) *reply {
 		if refusal != nil {
 			return refusal
 		}
-		fault, faults := s.arrive(c)
-		var out *reply
-		if fault.Kind == "" {
-			out = s.carryOut(c)
-		} else {
-			out = s.suffer(c, fault, faults.over)
-		}
+		out := s.serve(c)
 		out.about = about(c)
 		return out
 	}

@@ -60,10 +60,13 @@ func (o Options) withDefaults() Options {
 		o.TokenLife = 2 * time.Hour
 	}
 	if o.Tolerance == 0 {
-		o.Tolerance = 5 * time.Minute
+		o.Tolerance = tolerance
 	}
 	return o
 }
+
+// tolerance is the default of Options.Tolerance.
+const tolerance = 5 * time.Minute
 
 // Simulator is a WeChat that verifies, as an http.Handler. It is safe for
 // concurrent use.

@@ -136,6 +136,14 @@ func (s *State) player(appid, openid string) *Player {
 	return nil
 }
 
+// tokens returns the app's tokens, which may be none yet.
+func (s *State) tokens(appid string) *Tokens {
+	if tokens := s.Tokens[appid]; tokens != nil {
+		return tokens
+	}
+	return &Tokens{}
+}
+
 // midasKey returns the key that signs calls to the environment.
 func (a *App) midasKey(env wechat.Environment) string {
 	if env == wechat.Sandbox {

@@ -28,11 +28,6 @@ func spoiling(spoil func(*victim, *reply)) func(*victim) *reply {
 	}
 }
 
-// refusing refuses a call that should not be.
-func refusing(errcode int, errmsg string) func(*victim) *reply {
-	return func(*victim) *reply { return refuse(errcode, errmsg, "not carried out") }
-}
-
 // late carries the call out when nobody waits for it any more.
 func late(v *victim) *reply {
 	out := ok(nil, "to be carried out when the client has gone")
@@ -40,21 +35,18 @@ func late(v *victim) *reply {
 		v.pause(r.Context(), forever)
 		v.pause(context.WithoutCancel(r.Context()), v.delay)
 		landed := v.apply()
-		landed.about, landed.why = out.about, "carried out late: "+landed.why
+		landed.about, landed.fault, landed.why = out.about, out.fault, "carried out late: "+landed.why
 		v.log(r, landed, "")
 		abort()
 	}
 	return out
 }
 
-// clock judges ts by a clock that is off.
+// clock judges ts by a clock that is off from it, by more than tolerance.
 func clock(off time.Duration) func(*victim) *reply {
 	return func(v *victim) *reply {
-		now := v.options.Now().Add(off)
-		if refusal := checkTime(v.call.integer("ts"), now, v.options.Tolerance); refusal != nil {
-			return refusal
-		}
-		return v.apply()
+		ts := v.call.integer("ts")
+		return checkTime(ts, time.Unix(ts, 0).Add(off), tolerance)
 	}
 }
 
@@ -72,7 +64,7 @@ func replaceToken(end func(token *Token, now time.Time)) func(*victim) *reply {
 		defer v.mu.Unlock()
 		now := v.options.Now().UTC()
 		appid := v.call.get("appid")
-		tokens := v.state.Tokens[appid]
+		tokens := v.state.tokens(appid)
 		for _, token := range tokens.Issued {
 			end(token, now)
 		}

@@ -71,10 +71,7 @@ func (s *Simulator) checkSecret(grantType, wantGrantType, appid, secret string) 
 // token returns the app's latest token, or a new one where it is time for one.
 func (s *Simulator) token(appid string, force bool) *reply {
 	now := s.options.Now().UTC()
-	tokens := s.state.Tokens[appid]
-	if tokens == nil {
-		tokens = &Tokens{}
-	}
+	tokens := s.state.tokens(appid)
 	forced := force && now.Sub(tokens.Forced) >= forcedInterval
 	latest, why := tokens.latest(now), "the token in use"
 	switch {

@@ -1,0 +1,73 @@
+package simulator
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"midas-sidecar/wechat"
+)
+
+// Applied tells what a fault lets happen to the order.
+type Applied string
+
+// What may happen to the order. "Carried out" is as far as it can be: a short
+// balance is still refused, and a repeat still a repeat.
+const (
+	NotApplied  Applied = "no"   // it is not carried out
+	AppliedAsIs Applied = "yes"  // it is carried out before the client hears anything
+	AppliedLate Applied = "late" // it is carried out after the client has given up
+)
+
+// Kind is a kind of fault: a row of the table of Kinds.
+//
+// A fault whose name ends in _before strikes before the order is applied, and
+// instead of that; one in _after strikes after. All but reset_reading strike only
+// calls that would be admitted: what is signed wrong is refused as ever.
+//
+// HTTP/2 has no connection that is one call's own: there a reset or a closed
+// connection is a reset of the call's stream, reset_headers sends nothing, and
+// dead_connection_after is a good answer and no more.
+type Kind struct {
+	Name    string  `json:"kind"`
+	Applied Applied `json:"applied"`
+	// API is the name of the only one that is struck, "" for all. Calls of others
+	// are served well.
+	API   string `json:"api,omitempty"`
+	About string `json:"about"`
+
+	strike     func(*victim) *reply // nil: nothing goes wrong
+	delays     bool                 // a fault may name a Delay
+	delay      time.Duration        // of one that does not
+	unverified bool                 // strikes any call that can be read
+}
+
+// Kinds returns all there are.
+func Kinds() []Kind { return slices.Clone(kinds) }
+
+func findKind(name string) (kind Kind, known bool) {
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return Kind{}, false
+	}
+	return kinds[i], true
+}
+
+// maxDelay is longer than any client's patience.
+const maxDelay = time.Hour
+
+// check refuses a fault that cannot be, or not in the calls to api; nil is any.
+func (f Fault) check(at string, api *wechat.API) error {
+	kind, known := findKind(f.Kind)
+	switch {
+	case !known:
+		return fmt.Errorf("%s: must be one of the kinds that GET %s lists", at, faultsPath)
+	case f.Delay != 0 && !kind.delays:
+		return fmt.Errorf("%s/delay: %s has none", at, f.Kind)
+	case f.Delay < 0 || f.Delay > maxDelay:
+		return fmt.Errorf("%s/delay: must be from 0s to %s", at, maxDelay)
+	case api != nil && kind.API != "" && kind.API != api.Name:
+		return fmt.Errorf("%s: %s strikes %s only", at, f.Kind, kind.API)
+	}
+	return nil
+}
