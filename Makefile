@@ -19,6 +19,7 @@ test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	$(GO) test $(RACE) -timeout 15m ./...
 	$(GO) test -run Allocates ./signer
+	$(GO) test -run NoAnswerLies -v ./payment
 
 vault: ## Compile the Vault that the tests use
 	@test -e "$(MIDAS_TEST_VAULT)" || echo "Compiling HashiCorp's Vault to test against: some minutes, once."
@@ -26,6 +27,9 @@ vault: ## Compile the Vault that the tests use
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule
+
+histories: ## Judge N (default a million) random histories of payments by the books
+	$(GO) test -run NoAnswerLies -v -timeout 6h ./payment -args -histories $(or $(N),1000000)
 
 fuzz: ## Fuzz each target for FUZZTIME (default 1m)
 	for target in $$(grep -rho --include=*_test.go '^func Fuzz[A-Za-z]*' . | cut -c6-); do \
@@ -36,4 +40,4 @@ lint: ## Check style and common mistakes
 	$(GO) vet ./...
 	$(GO) run $(GOLANGCI_LINT) run ./...
 
-.PHONY: help build test vault bench fuzz lint
+.PHONY: help build test vault bench histories fuzz lint

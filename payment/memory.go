@@ -42,15 +42,25 @@ func idOf(order wechat.Request) orderID {
 type remembered struct {
 	id          orderID
 	fingerprint [sha256.Size]byte
+	past        past
 	// done is closed when answer is there.
 	done   chan struct{}
 	answer Answer
-	// void: a cancel of this order has been sent since. What its answer said is
-	// no longer true.
-	void bool
+	// cancelled: a cancel of this order has been sent since. What its answer said
+	// may no longer be true.
+	cancelled bool
 
 	forget time.Time
 	place  *list.Element // in Memory.settled, nil while in flight
+}
+
+// past is what earlier calls mean for one that is sent now.
+type past struct {
+	// doubt: an earlier call may have carried out this very order.
+	doubt bool
+	// used: WeChat knew the bill_no before, from an order that was cancelled since
+	// or that we know nothing of. That it knows it now proves nothing.
+	used bool
 }
 
 // NewMemory returns a memory of nothing.
@@ -66,37 +76,47 @@ type turn uint8
 const (
 	first    turn = iota // it is this call's to send the order
 	shared               // the order is in flight: its answer is this call's too
+	later                // the order is in flight, and being cancelled: begin again at its end
 	again                // the order was carried out: its answer is given again
 	conflict             // the bill_no stands for another order
 )
 
-// begin finds out whose turn it is. For first, doubt tells that an earlier call may
-// have carried out the order; settle must be called at its end.
-func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, doubt bool) {
+// begin finds out whose turn it is. For first, settle must be called at the end.
+func (m *Memory) begin(order wechat.Request) (*remembered, turn) {
 	id, fingerprint := idOf(order), order.Fingerprint()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.expire(time.Now())
 
-	known := m.orders[id]
-	if known != nil {
-		switch inFlight := known.place == nil; {
-		case known.fingerprint != fingerprint:
-			return known, conflict, false
-		case inFlight:
-			return known, shared, false
-		case known.answer.Outcome != Unknown:
-			return known, again, false
+	r := &remembered{id: id, fingerprint: fingerprint, done: make(chan struct{})}
+	if known := m.orders[id]; known != nil {
+		same, cancelled := known.fingerprint == fingerprint, known.cancelled || m.cancelling(id)
+		switch {
+		case known.inFlight() && !same, known.stands() && !same, known.past.doubt && !same:
+			return known, conflict
+		case known.inFlight() && cancelled:
+			return known, later
+		case known.inFlight():
+			return known, shared
+		case known.stands() && !cancelled:
+			return known, again
 		}
-		doubt = true
+		r.past = known.past
+		r.past.used = r.past.used || cancelled
 		m.drop(known)
 	}
-	r = &remembered{id: id, fingerprint: fingerprint, done: make(chan struct{})}
 	m.orders[id] = r
 	if m.inFlight++; m.inFlight == 1 {
 		m.idle = make(chan struct{})
 	}
-	return r, first, doubt
+	return r, first
+}
+
+func (r *remembered) inFlight() bool { return r.place == nil }
+
+// stands tells whether the answer can be given again.
+func (r *remembered) stands() bool {
+	return !r.cancelled && (r.answer.Outcome == Applied || r.answer.Outcome == AlreadyApplied)
 }
 
 // settle gives the order's answer to all who wait for it, and remembers it for a
@@ -110,9 +130,10 @@ func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 		close(m.idle)
 	}
 	if r.id.api == wechat.CancelPay && answer.Outcome != Rejected && answer.Outcome != NotSent {
-		m.cancelled(r.id)
+		m.cancel(r.id)
 	}
-	if r.void || replay == 0 || !worthKeeping(answer.Outcome) {
+	r.learn()
+	if replay == 0 || !r.stands() && r.past == (past{}) {
 		delete(m.orders, r.id)
 		return
 	}
@@ -123,23 +144,34 @@ func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 	}
 }
 
-// worthKeeping tells whether a later call with the same bill_no depends on the
-// outcome. What was refused, not sent or already somebody else's is sent again
-// whatever it says.
-func worthKeeping(o Outcome) bool { return o == Applied || o == AlreadyApplied || o == Unknown }
+// learn draws from the answer what it means for later calls.
+func (r *remembered) learn() {
+	switch r.answer.Outcome {
+	case Unknown:
+		r.past.doubt = true
+	case NotSent: // as before
+	default:
+		r.past.doubt = false
+	}
+	if r.answer.Outcome == Duplicate || r.cancelled {
+		r.past.used = true
+	}
+}
 
-// cancelled makes the memory of the pay and present with this bill_no void: whether
-// the coins are where their answers said is for WeChat to say now.
-func (m *Memory) cancelled(id orderID) {
-	for _, api := range []*wechat.API{wechat.Pay, wechat.Present} {
-		id.api = api
-		switch r := m.orders[id]; {
-		case r == nil:
-		case r.place == nil:
-			r.void = true
-		default:
-			m.drop(r)
-		}
+// cancelling tells whether a cancel of the order is in flight.
+func (m *Memory) cancelling(id orderID) bool {
+	id.api = wechat.CancelPay
+	r := m.orders[id]
+	return r != nil && r.inFlight()
+}
+
+// cancel says of the pay with this bill_no that it may have been taken back: where
+// its coins are is for WeChat to say now.
+func (m *Memory) cancel(id orderID) {
+	id.api = wechat.Pay
+	if r := m.orders[id]; r != nil {
+		r.cancelled = true
+		r.past.used = true
 	}
 }
 

@@ -62,9 +62,13 @@ type Processor struct {
 // or twice that with CancelUnknown.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
 	if !order.Endpoint().API.Moves {
-		return p.pursue(ctx, order, creds, false)
+		return p.pursue(ctx, order, creds, past{})
 	}
-	known, turn, doubt := p.Memory.begin(order)
+	known, turn := p.Memory.begin(order)
+	for turn == later {
+		<-known.done
+		known, turn = p.Memory.begin(order)
+	}
 	switch turn {
 	case conflict:
 		return Own(BillNoConflict, Detail{
@@ -82,7 +86,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 	// Until the end is known: what a panic leaves behind is honest, too.
 	answer := Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo()})
 	defer func() { p.Memory.settle(known, answer, p.Replay) }()
-	answer = p.pursue(ctx, order, creds, doubt)
+	answer = p.pursue(ctx, order, creds, known.past)
 	if p.CancelUnknown && answer.Outcome == Unknown && order.Endpoint().API == wechat.Pay {
 		answer = p.takeBack(ctx, order, creds, answer)
 	}
@@ -90,17 +94,17 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 }
 
 // pursue follows one order to its end.
-func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, doubt bool) Answer {
+func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) Answer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Deadline)
 	defer cancel()
-	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, doubt: doubt}
+	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, past: before}
 	u.follow(ctx)
 	return u.answer()
 }
 
 // takeBack cancels a pay whose end is unknown, and tells what that proves.
 func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
-	cancelled := p.pursue(ctx, pay.Cancel(), creds, false)
+	cancelled := p.Process(ctx, pay.Cancel(), creds)
 	switch {
 	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate:
 		return Own(TakenBack, Detail{

@@ -22,7 +22,7 @@ type pursuit struct {
 
 	host     int    // whose turn it is
 	attempts int    // how often the order may have left this host
-	doubt    bool   // an attempt, of this call or an earlier one, may have been carried out
+	past            // doubt also stands for earlier attempts of this call
 	last     *reply // WeChat's last readable answer
 	refusal  *Answer
 	cause    error // why the last attempt brought no end
@@ -116,11 +116,10 @@ func read(e upstream.Exchange) (wechat.Answer, error) {
 
 // answer tells what became of the order.
 func (u *pursuit) answer() Answer {
-	moves := u.order.Endpoint().API.Moves
 	switch {
 	case u.last != nil:
-		return u.judge(moves && u.doubt)
-	case u.attempts > 0, moves && u.doubt:
+		return u.judge()
+	case u.attempts > 0, u.mayBeDone():
 		return u.unknown()
 	case u.refusal != nil:
 		return *u.refusal
@@ -131,15 +130,22 @@ func (u *pursuit) answer() Answer {
 	}
 }
 
+// mayBeDone tells whether the order may have been carried out, whatever the last
+// attempt says.
+func (u *pursuit) mayBeDone() bool {
+	return u.order.Endpoint().API.Moves && u.past != (past{})
+}
+
 // judge tells what WeChat's last answer means, given what may have happened before.
-func (u *pursuit) judge(doubt bool) Answer {
+func (u *pursuit) judge() Answer {
 	outcome := Rejected
 	switch u.last.action {
 	case wechat.Applied:
 		outcome = Applied
 	case wechat.Done:
-		// With a doubt, it was our own attempt that is met here.
-		if outcome = Duplicate; doubt {
+		// With a doubt, it is our own attempt that is met here, unless WeChat knew
+		// the number before.
+		if outcome = Duplicate; u.doubt && !u.used {
 			outcome = AlreadyApplied
 		}
 	case wechat.Unsure:
@@ -147,7 +153,7 @@ func (u *pursuit) judge(doubt bool) Answer {
 	default:
 		// A refusal of this attempt says nothing about an earlier one that may have
 		// been carried out, but for the few that prove that none was.
-		if doubt && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
+		if u.mayBeDone() && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
 			return u.unknown()
 		}
 	}

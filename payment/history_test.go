@@ -1,0 +1,329 @@
+package payment_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/payment"
+	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
+)
+
+var (
+	histories = flag.Int("histories", defaultHistories, "how many random histories to try")
+	seed      = flag.Uint64("seed", 0, "the seed of the first history, 0 for a random one")
+)
+
+// The promise: whatever fails, whoever calls at once or hangs up, no answer lies
+// about money. Random histories of orders, cancels, repeats, logins and changes of
+// the config, with a random fault in every other attempt, are judged by the books
+// of a WeChat that verifies every signature. Time is not real, so that pauses and
+// timeouts cost nothing.
+func TestNoAnswerLiesAboutMoney(t *testing.T) {
+	first := *seed
+	if first == 0 {
+		first = rand.Uint64()
+	}
+	var total tally
+	for i := range *histories {
+		s := first + uint64(i)
+		synctest.Test(t, func(t *testing.T) {
+			h := newHistory(t, s)
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("this history again: go test ./payment -run NoAnswerLies -args -histories 1 -seed %d\n%v", s, h.calls)
+				}
+			})
+			h.live()
+			h.audit()
+			total.add(h)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	t.Log(total.String())
+}
+
+// history is one random sequence of calls.
+type history struct {
+	*world
+	random *rand.Rand
+
+	mu    sync.Mutex
+	calls []*call
+}
+
+// call is what one caller asked and was told.
+type call struct {
+	request wechat.Request
+	began   time.Time
+	ended   time.Time
+	hungUp  bool
+	answer  payment.Answer
+	// What the books said when the call began and when the answer was given.
+	before, order simulator.Order
+	known         bool
+}
+
+func newHistory(t *testing.T, seed uint64) *history {
+	random := rand.New(rand.NewPCG(seed, 0))
+	h := &history{random: random}
+	h.world = newWorld(t, simulator.Options{BalanceFirst: random.IntN(2) == 0})
+	h.processor.CancelUnknown = random.IntN(4) == 0
+	if random.IntN(5) == 0 {
+		h.processor.Replay = 0
+	}
+
+	kinds := faultsFor(h.processor.CancelUnknown)
+	share := random.Float64() * 0.7
+	var mu sync.Mutex // faults are drawn by many at once
+	faults := rand.New(rand.NewPCG(seed, 1))
+	h.weChat.Misbehave(func(simulator.Call) simulator.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if faults.Float64() >= share {
+			return simulator.Fault{}
+		}
+		return simulator.Fault{Kind: kinds[faults.IntN(len(kinds))]}
+	})
+	refusals := random.Float64() * 0.3
+	h.refuseDial = func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return faults.Float64() < refusals
+	}
+	return h
+}
+
+// faultsFor returns the kinds that may strike. A pay that lands only after a cancel
+// was told that there is no such order cannot be known by anybody; on_unknown cancel
+// takes that risk, which is why it is not the default.
+func faultsFor(cancelUnknown bool) []string {
+	var names []string
+	for _, kind := range simulator.Kinds() {
+		if kind.Name != "late" || !cancelUnknown {
+			names = append(names, kind.Name)
+		}
+	}
+	return names
+}
+
+// live makes some calls, one after the other or at once.
+func (h *history) live() {
+	var callers sync.WaitGroup
+	for range 2 + h.random.IntN(6) {
+		request := h.draw()
+		wait := time.Duration(h.random.IntN(3)) * time.Duration(h.random.IntN(4000)) * time.Millisecond
+		var hangUp time.Duration
+		if h.random.IntN(5) == 0 {
+			hangUp = time.Duration(1+h.random.IntN(3000)) * time.Millisecond
+		}
+		callers.Go(func() { h.call(request, hangUp) })
+		time.Sleep(wait)
+		switch h.random.IntN(12) {
+		case 0:
+			h.mu.Lock()
+			h.reload()
+			h.mu.Unlock()
+		case 1:
+			h.logIn()
+		case 2:
+			h.rotateMidasKey()
+		}
+	}
+	callers.Wait()
+}
+
+// draw returns a random call about one of few orders, so that calls meet.
+func (h *history) draw() wechat.Request {
+	billNo := fmt.Sprint("b", h.random.IntN(3))
+	amount := 100
+	if h.random.IntN(8) == 0 {
+		amount = 200 // another order under the same number
+	}
+	env := []wechat.Environment{wechat.Official, wechat.Official, wechat.Sandbox}[h.random.IntN(3)]
+	switch h.random.IntN(8) {
+	case 0:
+		return h.request(wechat.At(wechat.GetBalance, env), fmt.Sprintf(`{"openid":%q}`, player))
+	case 1, 2:
+		return h.request(wechat.At(wechat.CancelPay, env), fmt.Sprintf(`{"openid":%q,"bill_no":%q}`, player, billNo))
+	case 3:
+		return h.request(wechat.At(wechat.Present, env), fmt.Sprintf(`{"openid":%q,"present_counts":%d,"bill_no":"g%s"}`, player, amount, billNo))
+	default:
+		return h.request(wechat.At(wechat.Pay, env), fmt.Sprintf(`{"openid":%q,"amt":%d,"bill_no":%q}`, player, amount, billNo))
+	}
+}
+
+// call is one caller.
+func (h *history) call(request wechat.Request, hangUp time.Duration) {
+	c := &call{request: request, began: time.Now(), hungUp: hangUp > 0}
+	c.before, _ = h.weChat.Order(orderOf(request))
+	h.mu.Lock()
+	h.calls = append(h.calls, c)
+	processor, creds := h.processor, h.credentials
+	h.mu.Unlock()
+
+	ctx := context.Background()
+	if c.hungUp {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, hangUp)
+		defer cancel()
+	}
+	answer := processor.Process(ctx, request, creds)
+	order, known := h.weChat.Order(orderOf(request))
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.answer, c.order, c.known, c.ended = answer, order, known, time.Now()
+}
+
+func orderOf(request wechat.Request) simulator.OrderID {
+	return simulator.OrderID{AppID: appID, Environment: request.Endpoint().Environment, BillNo: request.BillNo()}
+}
+
+// audit compares every answer with the books.
+func (h *history) audit() {
+	require.NoError(h.t, h.weChat.Settle(context.Background()))
+	for _, c := range h.calls {
+		why := func(rule string) string { return fmt.Sprintf("%s: %v", rule, c) }
+		switch c.request.Endpoint().API {
+		case wechat.GetBalance:
+			require.NotContains(h.t, []payment.Outcome{payment.AlreadyApplied, payment.Duplicate}, c.answer.Outcome, why("a call that reads"))
+		case wechat.CancelPay:
+			h.auditCancel(c, why)
+		default:
+			h.auditOrder(c, why)
+		}
+		if c.answer.Outcome == payment.NotSent {
+			require.Zero(h.t, c.answer.Attempts, why("not sent and sent"))
+		}
+	}
+	h.auditBooks()
+}
+
+// auditOrder judges what was said about a pay or present.
+func (h *history) auditOrder(c *call, why func(string) string) {
+	applied := c.known && c.order.Applied > 0 && c.order.Amount == c.request.Amount()
+	switch c.answer.Outcome {
+	case payment.Applied, payment.AlreadyApplied:
+		// Without a memory, a bill_no that is used again cannot be told from a
+		// repeat.
+		if h.processor.Replay > 0 {
+			require.True(h.t, applied, why("said applied, and is not"))
+			require.False(h.t, c.before.Returned, why("said applied, and was taken back before"))
+		}
+	case payment.Duplicate:
+		require.True(h.t, c.known, why("said duplicate of nothing"))
+	case payment.Rejected:
+		// Taken back is as good as never applied.
+		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said rejected, and is applied"))
+	case payment.NotSent:
+		if c.answer.Problem != payment.BillNoConflict {
+			require.True(h.t, !applied || h.elsewhere(c), why("said not sent, and is applied"))
+		}
+	case payment.Unknown: // may be anything
+	}
+}
+
+// elsewhere tells whether another call about the order was told its true end at the
+// same time, or before and there is no memory that could know. What is said then is
+// about this call alone.
+func (h *history) elsewhere(c *call) bool {
+	return slices.ContainsFunc(h.calls, func(other *call) bool {
+		told := other.answer.Outcome != payment.Rejected && other.answer.Outcome != payment.NotSent || other.answer.Problem == payment.TakenBack
+		atOnce := !other.ended.Before(c.began) && !c.ended.Before(other.began)
+		return other != c && orderOf(other.request) == orderOf(c.request) && told && (atOnce || h.processor.Replay == 0)
+	})
+}
+
+func (h *history) auditCancel(c *call, why func(string) string) {
+	returned := c.known && c.order.Returned
+	switch c.answer.Outcome {
+	case payment.Applied, payment.AlreadyApplied, payment.Duplicate:
+		require.True(h.t, returned, why("said cancelled, and is not"))
+	case payment.Rejected:
+		require.True(h.t, !returned || h.elsewhere(c), why("said that it cannot be cancelled, and is"))
+	case payment.NotSent, payment.Unknown: // another call may have cancelled it
+	}
+}
+
+// auditBooks judges what was done: no order twice, no coin lost, and no attempt that
+// nobody was told of.
+func (h *history) auditBooks() {
+	balance := map[wechat.Environment]int64{wechat.Official: coins, wechat.Sandbox: coins}
+	state := h.weChat.State()
+	for id, order := range state.Orders {
+		require.Equal(h.t, 1, order.Applied, "%v was carried out more than once", id)
+		switch {
+		case order.API == "present":
+			balance[id.Environment] += order.Amount
+		case !order.Returned:
+			balance[id.Environment] -= order.Amount
+		}
+	}
+	for env, want := range balance {
+		require.Equal(h.t, want, h.weChat.Purse(appID, player, env).Balance, "%s coins", env)
+	}
+
+	told := make(map[string]int)
+	for _, c := range h.calls {
+		told[c.request.Endpoint().Path+c.request.BillNo()] += c.answer.Attempts
+	}
+	for _, c := range h.calls {
+		if api := c.request.Endpoint().API; api.Moves && !(api == wechat.CancelPay && h.processor.CancelUnknown) {
+			seen := h.weChat.Attempts(api, orderOf(c.request))
+			require.LessOrEqual(h.t, seen, told[c.request.Endpoint().Path+c.request.BillNo()], "attempts that nobody was told of: %v", c)
+		}
+	}
+}
+
+func (c *call) String() string {
+	return fmt.Sprintf("\n%s %s %s from %s to %s: %s after %d attempts (%s), books: %+v",
+		c.request.Endpoint().Path, c.request.BillNo(), c.request.Get("amt"), c.began.Format("05.000"), c.ended.Format("05.000"),
+		c.answer.Outcome, c.answer.Attempts, c.answer.Body, c.order)
+}
+
+// tally counts what the histories held.
+type tally struct {
+	histories, calls, attempts, hungUp, replayed int
+	outcomes                                     map[payment.Outcome]int
+}
+
+func (t *tally) add(h *history) {
+	if t.outcomes == nil {
+		t.outcomes = make(map[payment.Outcome]int)
+	}
+	t.histories++
+	for _, c := range h.calls {
+		t.calls++
+		t.attempts += c.answer.Attempts
+		t.outcomes[c.answer.Outcome]++
+		if c.hungUp {
+			t.hungUp++
+		}
+		if c.answer.Replayed {
+			t.replayed++
+		}
+	}
+}
+
+func (t *tally) String() string {
+	var outcomes []string
+	for outcome, n := range t.outcomes {
+		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, n))
+	}
+	slices.Sort(outcomes)
+	return fmt.Sprintf("%d histories, %d calls (%d hung up, %d replayed), %d attempts: %s; no answer lied",
+		t.histories, t.calls, t.hungUp, t.replayed, t.attempts, strings.Join(outcomes, ", "))
+}
