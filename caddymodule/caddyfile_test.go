@@ -74,6 +74,8 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"an impossible deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"1s"}`, `{}`, "deadline: must not be shorter than attempt_timeout"},
 		{"a deadline that is no duration", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"soon"}`, `{}`, `deadline: must be a duration such as 3s or 500ms, got "soon"`},
 		{"an unknown field", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadlin":"1s"}`, `{}`, `unknown field "deadlin"`},
+		{"no memory", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"replay":0}`, `{}`, ""},
+		{"an unknown way with unknowns", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"on_unknown":"refund"}`, `{}`, `on_unknown: must be leave or cancel, got "refund"`},
 		{"an unknown environment", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"environment":"sandbx"}`, `environment: must be official or sandbox, got "sandbx"`},
 		{"an unknown mode", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"signed":"maybe"}`, `signed: must be reject, resign or pass, got "maybe"`},
 		{"an unknown API", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"apis":["refund"]}`, "apis: must be of pay, cancelpay, getbalance or present"},

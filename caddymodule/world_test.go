@@ -32,6 +32,7 @@ type world struct {
 	weChat  *simulator.Simulator
 	hits    *hits // what reached WeChat
 	keys    string
+	config  string // Caddyfile
 	sidecar string // URL
 }
 
@@ -107,13 +108,20 @@ func newWorld(t testing.TB, options, site string) *world {
 	return w
 }
 
-// load runs the sidecar with a Caddyfile and finds out where it listens.
+// load runs the sidecar with a Caddyfile for the time of the test.
 func (w *world) load(caddyfile string) {
 	w.t.Helper()
+	w.reload(caddyfile)
+	w.t.Cleanup(func() { require.NoError(w.t, caddy.Stop()) })
+}
+
+// reload changes the sidecar's config, and finds out where it listens.
+func (w *world) reload(caddyfile string) {
+	w.t.Helper()
+	w.config = caddyfile
 	config, err := adapt(caddyfile)
 	require.NoError(w.t, err)
 	require.NoError(w.t, caddy.Load(config, true))
-	w.t.Cleanup(func() { require.NoError(w.t, caddy.Stop()) })
 	app, err := caddy.ActiveContext().App("http")
 	require.NoError(w.t, err)
 	for _, server := range app.(*caddyhttp.App).Servers {
