@@ -28,10 +28,10 @@ type Rule struct {
 	// Rate, from 0 to 1, makes it a matter of chance instead: that share of all
 	// attempts is struck by one of Faults, each as likely as the others. With 1
 	// and one fault, all are struck by that.
-	Rate float64 `json:"rate,omitempty"`
+	Rate float64 `json:"rate,omitzero"`
 	// Seed chooses which attempts a Rate strikes. The same seed strikes the same
 	// attempts of the same orders, in whatever order they come.
-	Seed uint64 `json:"seed,omitempty"`
+	Seed uint64 `json:"seed,omitzero"`
 }
 
 // decide returns the fault for a call.

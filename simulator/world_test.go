@@ -162,6 +162,7 @@ type answer struct {
 	SessionKey  string `json:"session_key"`
 	UnionID     string
 	JSCode      string `json:"js_code"`
+	Error       string
 
 	status int
 	text   string

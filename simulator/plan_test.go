@@ -1,0 +1,172 @@
+package simulator
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/wechat"
+)
+
+func TestAPlanStrikesAttemptByAttempt(t *testing.T) {
+	s := newSite(t)
+	require.NoError(t, s.sim.Plan(Plan{Rules: []Rule{
+		{BillNo: "b1", Faults: []Fault{{Kind: "lost_after"}, {Kind: "busy_before"}, {Kind: "none"}, {Kind: "http_502_after"}}},
+	}}))
+	noAnswer(t, s.payOnce("b1"))
+	require.True(t, s.paid("b1"))
+	require.Equal(t, -1, s.payOnce("b1").answered(t).Errcode)
+	require.Equal(t, 90012, s.payOnce("b1").answered(t).Errcode)
+	html(502)(t, s.payOnce("b1"))
+	require.Equal(t, 90012, s.payOnce("b1").answered(t).Errcode)
+	require.Zero(t, s.payOnce("b2").answered(t).Errcode, "another order")
+	require.Equal(t, int64(9990), s.purse().Balance)
+	require.Equal(t, 5, s.sim.Attempts(wechat.Pay, official("b1")))
+}
+
+func TestTheFirstRuleThatFitsDecides(t *testing.T) {
+	w := newWorld(t)
+	fault := func(errcode string) []Fault { return []Fault{{Kind: errcode}} }
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{
+		{API: "pay", BillNo: "b1", Environment: wechat.Sandbox, Faults: fault("busy_before")},
+		{API: "pay", BillNo: "b1", Faults: fault("key_90011")},
+		{API: "cancelpay", Faults: fault("processing_before")},
+		{Environment: wechat.Sandbox, Faults: fault("session_90009")},
+		{API: "getbalance", Faults: fault("session_90010"), Rate: 1},
+		{Faults: fault("none")},
+		{Faults: fault("lost_after"), Rate: 1},
+	}}))
+	require.Equal(t, -1, w.signed(sandboxPayPath, map[string]any{"bill_no": "b1", "amt": int64(5)}).Errcode)
+	require.Equal(t, 90009, w.signed(sandboxPayPath, map[string]any{"bill_no": "b2", "amt": int64(5)}).Errcode)
+	require.Equal(t, 90011, w.pay("b1", 5).Errcode)
+	require.Zero(t, w.pay("b1", 5).Errcode, "the rule that fits is used up, and no other is asked")
+	require.Equal(t, 90016, w.cancel("b1").Errcode)
+	require.Zero(t, w.cancel("b1").Errcode)
+	for range 3 {
+		require.Equal(t, 90010, w.signed(balancePath, nil).Errcode)
+	}
+	require.Zero(t, w.present("gift", 5).Errcode)
+}
+
+func TestAKindOfOneAPISparesTheOthers(t *testing.T) {
+	w := newWorld(t)
+	w.sim.Misbehave(always("processing_before"))
+	require.Zero(t, w.pay("b1", 5).Errcode)
+	require.Equal(t, 90016, w.cancel("b1").Errcode)
+}
+
+// struckBy lists which of the first three attempts of a thousand orders the rule
+// strikes, and with what.
+func struckBy(rule Rule) (struck []string) {
+	plan := Plan{Rules: []Rule{rule}}
+	for order := range 1000 {
+		for attempt := range 3 {
+			c := Call{wechat.At(wechat.Pay, wechat.Official), appID, openID, fmt.Sprint("b", order), attempt + 1}
+			if fault := plan.decide(c); fault.Kind != "" {
+				struck = append(struck, fmt.Sprint(c.BillNo, c.Attempt, fault.Kind))
+			}
+		}
+	}
+	return struck
+}
+
+func TestARateIsReproducible(t *testing.T) {
+	rule := Rule{Rate: 0.2, Seed: 7, Faults: []Fault{{Kind: "lost_after"}, {Kind: "late"}, {Kind: "none"}}}
+	struck := struckBy(rule)
+	require.InDelta(t, 600, len(struck), 60)
+	for _, fault := range rule.Faults {
+		count := len(slices.DeleteFunc(slices.Clone(struck), func(s string) bool { return s[len(s)-4:] != fault.Kind[len(fault.Kind)-4:] }))
+		require.InDelta(t, 200, count, 50, fault.Kind)
+	}
+	require.Equal(t, struck, struckBy(rule))
+
+	rule.Seed = 8
+	require.NotEqual(t, struck, struckBy(rule))
+	rule.Rate = 1
+	require.Len(t, struckBy(rule), 3000)
+	rule.Rate = 0
+	require.Len(t, struckBy(rule), 3000, "no chance: by attempt")
+	require.Equal(t, []string{"b01lost_after", "b02late", "b03none"}, struckBy(rule)[:3])
+}
+
+func TestAPlanInGoIsRefusedAsOverHTTP(t *testing.T) {
+	w := newWorld(t)
+	lost := []Fault{{Kind: "lost_after"}}
+	for problem, rule := range map[string]Rule{
+		"rules/0/rate: must be from 0 to 1":                   {Faults: lost, Rate: math.NaN()},
+		"rules/0/faults/0: must be one of the kinds that GET": {Faults: []Fault{{}}},
+		"rules/0/faults/1/delay: must be from 0s to 1h0m0s":   {Faults: append(lost, Fault{Kind: "late", Delay: 2 * time.Hour})},
+	} {
+		require.ErrorContains(t, w.sim.Plan(Plan{Rules: []Rule{rule}}), problem)
+	}
+}
+
+func TestFaultsOverHTTP(t *testing.T) {
+	w := newWorld(t)
+	const url = "/simulator/faults"
+	const rules = `{"rules":[{"api":"pay","environment":"official","bill_no":"b1","faults":["busy_before",{"kind":"late","delay":"1.5s"}]},` +
+		`{"faults":["none"],"rate":0.25,"seed":7}]}`
+	set := w.do(http.MethodPost, url, "", rules)
+	require.Equal(t, http.StatusOK, set.status, set.text)
+	require.JSONEq(t, rules, set.text)
+	require.Equal(t, -1, w.pay("b1", 5).Errcode)
+
+	list := w.do(http.MethodGet, url, "", "")
+	require.Contains(t, list.text, rules[:len(rules)-1])
+	for _, kind := range Kinds() {
+		require.Contains(t, list.text, fmt.Sprintf(`{"kind":%q,"applied":%q`, kind.Name, kind.Applied))
+	}
+	require.Contains(t, list.text, `{"kind":"processing_after","applied":"yes","api":"cancelpay","about":"errcode 90016`)
+
+	require.JSONEq(t, `{"rules":[]}`, w.do(http.MethodDelete, url, "", "").text)
+	require.Contains(t, w.do(http.MethodGet, url, "", "").text, `{"rules":[],`)
+	require.Zero(t, w.pay("b1", 5).Errcode)
+	require.Equal(t, http.StatusMethodNotAllowed, w.do(http.MethodPut, url, "", "").status)
+}
+
+func TestRefusedFaultsOverHTTP(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{{BillNo: "kept", Faults: []Fault{{Kind: "none"}}}}}))
+	for body, problem := range map[string]string{
+		``:                                   "empty post data",
+		`{"rules":[`:                         "the body stops being JSON at byte",
+		`{"rules":[],"rules":[]}`:            "a field stands twice",
+		`[]`:                                 "the body must be {",
+		`{}`:                                 "rules: must hold at least one rule; DELETE clears them",
+		`{"rules":[]}`:                       "rules: must hold at least one rule",
+		`{"rule":[]}`:                        "rule: is not a field",
+		`{"rules":{}}`:                       "rules: must be a list",
+		`{"rules":[1]}`:                      "rules/0: must be an object",
+		`{"rules":[{"apis":"pay"}]}`:         "rules/0/apis: is not a field",
+		`{"rules":[{"api":7}]}`:              "rules/0/api: must be a text",
+		`{"rules":[{"api":"paid"}]}`:         "rules/0/api: must be pay, cancelpay, getbalance or present",
+		`{"rules":[{"environment":"test"}]}`: "rules/0/environment: must be official or sandbox",
+		`{"rules":[{"bill_no":"b|1"}]}`:      "rules/0/bill_no: must be 1 to 63 characters",
+		`{"rules":[{"api":"getbalance","bill_no":"b1"}]}`:               "rules/0/bill_no: getbalance has none",
+		`{"rules":[{"bill_no":"b1"}]}`:                                  "rules/0/faults: must name at least one fault",
+		`{"rules":[{"faults":"lost_after"}]}`:                           "rules/0/faults: must be a list",
+		`{"rules":[{"faults":[7]}]}`:                                    "rules/0/faults/0: must be an object",
+		`{"rules":[{"faults":["none","lost"]}]}`:                        "rules/0/faults/1: must be one of the kinds that GET /simulator/faults lists",
+		`{"rules":[{"faults":[{"kind":"late","wait":"1s"}]}]}`:          "rules/0/faults/0/wait: is not a field",
+		`{"rules":[{"faults":[{"kind":"late","delay":1}]}]}`:            `rules/0/faults/0/delay: must be a duration such as "1.5s"`,
+		`{"rules":[{"faults":[{"kind":"late","delay":"soon"}]}]}`:       "rules/0/faults/0/delay: must be a duration",
+		`{"rules":[{"faults":[{"kind":"late","delay":"-1s"}]}]}`:        "rules/0/faults/0/delay: must be from 0s to 1h0m0s",
+		`{"rules":[{"faults":[{"kind":"lost_after","delay":"1s"}]}]}`:   "rules/0/faults/0/delay: lost_after has none",
+		`{"rules":[{"api":"pay","faults":["processing_before"]}]}`:      "rules/0/faults/0: processing_before strikes cancelpay only",
+		`{"rules":[{"faults":["none"],"rate":1.1}]}`:                    "rules/0/rate: must be from 0 to 1",
+		`{"rules":[{"faults":["none"],"rate":"all"}]}`:                  "rules/0/rate: must be a number",
+		`{"rules":[{"faults":["none"],"rate":1,"seed":-1}]}`:            "rules/0/seed: must be a whole number, and not negative",
+		`{"rules":[{"faults":["none"],"seed":1}]}`:                      "rules/0/seed: is of use with a rate only",
+		`{"rules":[{"faults":["none"]},{"faults":["none"],"rate":-1}]}`: "rules/1/rate: must be from 0 to 1",
+	} {
+		answer := w.do(http.MethodPost, "/simulator/faults", "", body)
+		require.Equal(t, http.StatusBadRequest, answer.status, body)
+		require.Contains(t, answer.Error, problem, body)
+	}
+	require.Contains(t, w.do(http.MethodGet, "/simulator/faults", "", "").text, `"bill_no":"kept"`, "what is refused changes nothing")
+}
