@@ -62,16 +62,14 @@ func NewStable(appID string, secret func(context.Context) (secrets.Value, error)
 
 // Token returns a token that is good now.
 func (s *Stable) Token(ctx context.Context) (secrets.Value, error) {
-	switch known, now := s.now.Load(), time.Now(); {
-	case known != nil && known.good(now):
-		if now.After(known.renew) {
-			s.refresh()
-		}
-		return known.token, nil
-	case known != nil && now.Before(known.renew):
-		return known.use(now)
+	known, now := s.now.Load(), time.Now()
+	if known == nil || !known.good(now) {
+		return s.wait(ctx)
 	}
-	return s.wait(ctx)
+	if now.After(known.renew) {
+		s.refresh()
+	}
+	return known.token, nil
 }
 
 // wait refreshes the token if that is due, and returns it.

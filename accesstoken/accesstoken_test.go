@@ -174,18 +174,29 @@ func TestAFailureFailsAllWhoWait(t *testing.T) {
 }
 
 func TestAfterAFailureWeChatIsLeftAloneForASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := new(weChat)
-		w.fails(errors.New("no route"))
-		s := newStable(t, w)
-		fails(t, s)
-		w.fails(nil)
-		time.Sleep(time.Second - 1)
-		require.EqualError(t, fails(t, s), "asking for the access_token: no route")
-		require.Equal(t, 1, w.count())
-		time.Sleep(1)
-		require.Equal(t, "T2", token(t, s))
-	})
+	for _, c := range []struct {
+		name, body string
+		err        error
+	}{
+		{"no answer", "", errors.New("no route")},
+		{"a refusal", `{"errcode":40125}`, nil},
+		{"a token that has expired", `{"access_token":"T","expires_in":0}`, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := new(weChat)
+				w.set(c.body, c.err)
+				s := newStable(t, w)
+				why := fails(t, s)
+				w.set("", nil)
+				time.Sleep(time.Second - 1)
+				require.Equal(t, why, fails(t, s))
+				require.Equal(t, 1, w.count())
+				time.Sleep(1)
+				require.Equal(t, "T2", token(t, s))
+			})
+		})
+	}
 }
 
 func TestAFailureLeavesAGoodTokenInUse(t *testing.T) {

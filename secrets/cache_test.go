@@ -250,3 +250,119 @@ func TestACacheInFrontOfAFileSeesItsChanges(t *testing.T) {
 		}
 	})
 }
+
+// renewing is a cache of one secret that was read an hour ago as "old".
+func renewing(t *testing.T) (*store, *secrets.Cache[string]) {
+	s := &store{answer: holding("old")}
+	cache := secrets.NewCache(s, 1000, 2*time.Hour, parseKey)
+	_, err := cache.Get(t.Context(), "app")
+	require.NoError(t, err)
+	time.Sleep(time.Hour)
+	return s, cache
+}
+
+// renew says that "old" failed and returns what is to be used now.
+func renew(t *testing.T, cache *secrets.Cache[string]) string {
+	t.Helper()
+	key, err := cache.Renew(t.Context(), "app", func(key string) bool { return key == "old" })
+	require.NoError(t, err)
+	return key
+}
+
+func TestWhatFailedIsReadPastTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = holding("new")
+		require.Equal(t, "new", renew(t, cache))
+		key, err := cache.Get(t.Context(), "app")
+		require.NoError(t, err)
+		require.Equal(t, "new", key)
+		require.Equal(t, 2, s.count())
+	})
+}
+
+func TestALateFailureDoesNotReadWhatIsNewAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = holding("new")
+		renew(t, cache)
+		time.Sleep(time.Hour)
+		require.Equal(t, "new", renew(t, cache))
+		require.Equal(t, 2, s.count())
+	})
+}
+
+func TestWhatFailsThoughItIsNewIsReadEveryTwoSecondsAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		require.Equal(t, "old", renew(t, cache))
+		time.Sleep(2*time.Second - 1)
+		require.Equal(t, "old", renew(t, cache))
+		require.Equal(t, 2, s.count())
+		time.Sleep(1)
+		require.Equal(t, "old", renew(t, cache))
+		require.Equal(t, 3, s.count())
+	})
+}
+
+func TestAHundredFailuresAreOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = func(context.Context, string) (secrets.Secret, error) {
+			time.Sleep(time.Second)
+			return secrets.Secret{"key": secrets.NewValue("new")}, nil
+		}
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				key, err := cache.Renew(t.Context(), "app", func(key string) bool { return key == "old" })
+				assert.NoError(t, err)
+				assert.Equal(t, "new", key)
+			})
+		}
+		callers.Wait()
+		require.Equal(t, 2, s.count())
+	})
+}
+
+func TestWhatCannotBeReadAgainStaysInTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = failing(errors.New("sealed"))
+		_, err := cache.Renew(t.Context(), "app", func(string) bool { return true })
+		require.EqualError(t, err, "sealed")
+		key, err := cache.Get(t.Context(), "app")
+		require.NoError(t, err)
+		require.Equal(t, "old", key)
+	})
+}
+
+func TestWhatIsNoLongerInTheStoreIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = failing(secrets.ErrNotFound)
+		_, err := cache.Renew(t.Context(), "app", func(string) bool { return true })
+		require.ErrorIs(t, err, secrets.ErrNotFound)
+		_, err = cache.Get(t.Context(), "app")
+		require.ErrorIs(t, err, secrets.ErrNotFound)
+	})
+}
+
+func TestACallerThatGivesUpARenewalWaitsNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cache := renewing(t)
+		s.answer = func(context.Context, string) (secrets.Secret, error) {
+			time.Sleep(time.Minute)
+			return secrets.Secret{"key": secrets.NewValue("new")}, nil
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := cache.Renew(impatient, "app", func(string) bool { return true })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+
+		time.Sleep(time.Minute)
+		require.Equal(t, "new", renew(t, cache))
+	})
+}
