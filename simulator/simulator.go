@@ -5,6 +5,10 @@
 //
 // It is the judge of our own signing code, so it shares none of it: see verify.go.
 //
+// It also misbehaves on request, to judge what is made of that: Misbehave, Plan
+// and POST /simulator/faults say which of the Kinds of fault strikes which call,
+// and the books, Order and Attempts what has happened in truth.
+//
 // Where the pages are silent it chooses, and says so where it does:
 //   - gift coins are spent first (ledger.go);
 //   - a repeated bill_no is found before the balance is looked at, unless

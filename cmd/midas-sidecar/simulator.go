@@ -88,6 +88,30 @@ Ask it directly:
   curl http://127.0.0.1:9090/cgi-bin/stable_token \
     -d '{"grant_type":"client_credential","appid":"wx1234567","secret":"demo-app-secret-of-the-simulator"}'
 
+Rehearse what WeChat does on a bad day. Faults strike calls that are signed well:
+
+  # the first attempt of Order_2 is carried out and its answer lost, the second
+  # is answered -1, further ones are served well
+  curl http://127.0.0.1:9090/simulator/faults \
+    -d '{"rules":[{"bill_no":"Order_2","faults":["lost_after","busy_before"]}]}'
+
+  # the first attempt of each pay hangs, and takes the coins two seconds after
+  # the client has given up
+  curl http://127.0.0.1:9090/simulator/faults \
+    -d '{"rules":[{"api":"pay","faults":[{"kind":"late","delay":"2s"}]}]}'
+
+  # one in ten attempts in the sandbox goes wrong, in one of three ways; the same
+  # seed strikes the same attempts of the same orders
+  curl http://127.0.0.1:9090/simulator/faults \
+    -d '{"rules":[{"environment":"sandbox","faults":["reset_after","http_502_before","hang_after"],"rate":0.1,"seed":1}]}'
+
+  # the faults that are set and all that there are; then none any more
+  curl http://127.0.0.1:9090/simulator/faults
+  curl -X DELETE http://127.0.0.1:9090/simulator/faults
+
+The first rule that fits a call decides, and setting rules counts the attempts
+anew. The books show how many attempts arrived and what they did.
+
 Whoever reaches the port can log in as any player: keep it on this host.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
@@ -123,11 +147,13 @@ func serveSimulator(ctx context.Context, listen, stateFile string, out io.Writer
 	fmt.Fprintf(out, `A WeChat that verifies, its state %[2]s.
 In the Caddyfile:  upstream http://%[1]s
 See the coins:     curl http://%[1]s/simulator/books
+Let it misbehave:  midas-sidecar help simulator
 Ctrl-C ends it.
 
 `, listener.Addr(), kept)
 
 	server := &http.Server{Handler: weChat, ReadHeaderTimeout: 10 * time.Second}
+	server.RegisterOnShutdown(weChat.Forget) // whatever hangs by a fault ends
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -115,6 +115,23 @@ func TestTheSimulatorsHelpShowsTheDemosKeys(t *testing.T) {
 	}
 }
 
+// The help shows how to set faults: what it shows must work.
+func TestTheSimulatorsHelpShowsFaultsThatCanBeSet(t *testing.T) {
+	url, _, stop := startSimulator(t, "")
+	examples := regexp.MustCompile(`(?m)^    -d '(\{"rules".*)'$`).FindAllStringSubmatch(commandHelp(t, "simulator"), -1)
+	require.Len(t, examples, 3)
+	for _, example := range examples {
+		answer, err := http.Post(url+"/simulator/faults", "", strings.NewReader(example[1]))
+		require.NoError(t, err)
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.JSONEq(t, example[1], string(text))
+	}
+	http.DefaultClient.CloseIdleConnections()
+	require.NoError(t, stop())
+}
+
 func commandHelp(t *testing.T, name string) string {
 	t.Helper()
 	command, known := caddycmd.Commands()[name]
