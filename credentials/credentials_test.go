@@ -1,0 +1,289 @@
+package credentials_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/credentials"
+	"midas-sidecar/secrets"
+	"midas-sidecar/wechat"
+)
+
+func TestTheEnvironmentPicksTheMidasKey(t *testing.T) {
+	creds := credentials.NewCache(full()).Of(app, nil)
+	for env, want := range map[wechat.Environment]string{wechat.Official: "official", wechat.Sandbox: "sandbox"} {
+		key, err := creds.MidasKey(t.Context(), env)
+		require.NoError(t, err)
+		isKey(t, canary+want, key)
+	}
+}
+
+func TestThePlayerPicksTheSessionKey(t *testing.T) {
+	s := full()
+	key, err := credentials.NewCache(s).Of(app, nil).SessionKey(t.Context(), player)
+	require.NoError(t, err)
+	isKey(t, canary+"session", key)
+	require.Equal(t, map[string]int{"midas/wx1234567/sessions/" + player: 1}, s.reads)
+}
+
+func TestASessionPathMayNameThePlayerWhereAndAsOftenAsItLikes(t *testing.T) {
+	s := full()
+	s.secrets["o1/keys/o1"] = map[string]string{"session_key": canary + "o1"}
+	here := app
+	here.Session = "{openid}/keys/{openid}"
+	key, err := credentials.NewCache(s).Of(here, nil).SessionKey(t.Context(), "o1")
+	require.NoError(t, err)
+	isKey(t, canary+"o1", key)
+}
+
+func TestWithoutMPSigNoSessionKeyIsRead(t *testing.T) {
+	s := full()
+	here := app
+	here.MPSig = false
+	creds := credentials.NewCache(s).Of(here, nil)
+	key, err := creds.SessionKey(t.Context(), player)
+	require.NoError(t, err)
+	require.Nil(t, key)
+	key, err = creds.RenewSessionKey(t.Context(), player, nil)
+	require.NoError(t, err)
+	require.Nil(t, key)
+	require.Empty(t, s.reads)
+}
+
+func TestTheAppSecretBuysTheAccessToken(t *testing.T) {
+	w := new(weChat)
+	token, err := credentials.NewCache(full()).Of(app, w).AccessToken(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, canary+"stable", token.Reveal())
+	require.JSONEq(t, `{"grant_type":"client_credential","appid":"wx1234567","secret":"`+canary+`app"}`, string(w.asked[0].Body()))
+}
+
+func TestACentralTokenServersTokenIsReadFromItsField(t *testing.T) {
+	for field, want := range map[string]string{"access_token": "token", "other": "other"} {
+		w := new(weChat)
+		token, err := credentials.NewCache(full()).Of(central(field), w).AccessToken(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, canary+want, token.Reveal())
+		require.Empty(t, w.asked)
+	}
+}
+
+// central is the app where a token server keeps its token in that field.
+func central(field string) credentials.App {
+	here := app
+	here.TokenSecret, here.TokenField = "central/token", field
+	return here
+}
+
+func TestACentralTokenIsReadAgainAfterAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := full()
+		creds := credentials.NewCache(s).Of(central("access_token"), nil)
+		for range 100 {
+			_, err := creds.AccessToken(t.Context())
+			require.NoError(t, err)
+		}
+		require.Equal(t, 1, s.reads["central/token"])
+
+		s.put("central/token", "access_token", canary+"next")
+		time.Sleep(time.Minute)
+		token, err := creds.AccessToken(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, canary+"next", token.Reveal())
+	})
+}
+
+// needs are the ways in which a field is needed.
+var needs = []struct {
+	path, field, before string // before stands in front of the error
+	app                  credentials.App
+	get                  func(context.Context, *credentials.Credentials) error
+}{
+	{"midas/wx1234567", "midas_key", "", app, func(ctx context.Context, c *credentials.Credentials) error {
+		_, err := c.MidasKey(ctx, wechat.Official)
+		return err
+	}},
+	{"midas/wx1234567", "midas_key_sandbox", "", app, func(ctx context.Context, c *credentials.Credentials) error {
+		_, err := c.MidasKey(ctx, wechat.Sandbox)
+		return err
+	}},
+	{"midas/wx1234567", "app_secret", "reading the app secret: ", app, func(ctx context.Context, c *credentials.Credentials) error {
+		_, err := c.AccessToken(ctx)
+		return err
+	}},
+	{"midas/wx1234567/sessions/" + player, "session_key", "", app, func(ctx context.Context, c *credentials.Credentials) error {
+		_, err := c.SessionKey(ctx, player)
+		return err
+	}},
+	{"central/token", "access_token", "", central("access_token"), func(ctx context.Context, c *credentials.Credentials) error {
+		_, err := c.AccessToken(ctx)
+		return err
+	}},
+}
+
+func TestAFieldThatIsMissingIsNamedWithItsPath(t *testing.T) {
+	for _, need := range needs {
+		t.Run(need.field, func(t *testing.T) {
+			s := full()
+			s.put(need.path, need.field, "")
+			err := need.get(t.Context(), credentials.NewCache(s).Of(need.app, new(weChat)))
+			require.ErrorContains(t, err, need.before+need.path+" has no field "+need.field)
+			hides(t, err)
+		})
+	}
+}
+
+func TestWhiteSpaceAroundAKeyIsRefusedByName(t *testing.T) {
+	for _, need := range needs {
+		for name, spoil := range map[string]string{"before": " " + canary, "after": canary + "\n", "alone": "\t", "of another script": canary + "\u00a0"} {
+			t.Run(need.field+" "+name, func(t *testing.T) {
+				s := full()
+				s.put(need.path, need.field, spoil)
+				err := need.get(t.Context(), credentials.NewCache(s).Of(need.app, new(weChat)))
+				require.EqualError(t, err, need.before+need.path+" field "+need.field+" must not begin or end with white space")
+				require.NotErrorIs(t, err, secrets.ErrNotFound)
+				hides(t, err)
+			})
+		}
+	}
+}
+
+func TestAFieldThatIsMendedIsSeenWithinSeconds(t *testing.T) {
+	for _, need := range needs {
+		for name, spoil := range map[string]string{"missing": "", "with white space": " " + canary} {
+			t.Run(need.field+" "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := full()
+					good := s.secrets[need.path][need.field]
+					s.put(need.path, need.field, spoil)
+					creds := credentials.NewCache(s).Of(need.app, new(weChat))
+					require.Error(t, need.get(t.Context(), creds))
+					s.put(need.path, need.field, good)
+					time.Sleep(secrets.Absent)
+					require.NoError(t, need.get(t.Context(), creds))
+				})
+			})
+		}
+	}
+}
+
+func TestASlipInOneFieldIsNothingToTheOthers(t *testing.T) {
+	for _, spoilt := range needs {
+		for _, spoil := range []string{"", " " + canary} {
+			s := full()
+			s.put(spoilt.path, spoilt.field, spoil)
+			cache := credentials.NewCache(s)
+			for _, need := range needs {
+				if need.field != spoilt.field {
+					require.NoError(t, need.get(t.Context(), cache.Of(need.app, new(weChat))), "%s for want of %s", need.field, spoilt.field)
+				}
+			}
+		}
+	}
+}
+
+func TestAPlayerWithoutSessionKeyIsNotFound(t *testing.T) {
+	s := full()
+	s.secrets["midas/wx1234567/sessions/empty"] = map[string]string{"unionid": "u"}
+	creds := credentials.NewCache(s).Of(app, nil)
+	for _, openid := range []string{"nobody", "empty"} {
+		_, err := creds.SessionKey(t.Context(), openid)
+		require.ErrorIs(t, err, secrets.ErrNotFound)
+		require.ErrorContains(t, err, "midas/wx1234567/sessions/"+openid)
+	}
+}
+
+func TestAnAppWithoutSecretIsNotFound(t *testing.T) {
+	here := app
+	here.Secret = "nowhere"
+	_, err := credentials.NewCache(full()).Of(here, nil).MidasKey(t.Context(), wechat.Official)
+	require.ErrorIs(t, err, secrets.ErrNotFound)
+}
+
+func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := full()
+		creds := credentials.NewCache(s).Of(app, nil)
+		use := func() {
+			for range 100 {
+				_, err := creds.MidasKey(t.Context(), wechat.Official)
+				require.NoError(t, err)
+				_, err = creds.SessionKey(t.Context(), player)
+				require.NoError(t, err)
+			}
+		}
+		sessions := "midas/wx1234567/sessions/" + player
+		use()
+		time.Sleep(5*time.Minute - 1)
+		use()
+		require.Equal(t, map[string]int{app.Secret: 1, sessions: 1}, s.reads)
+		time.Sleep(1)
+		use()
+		require.Equal(t, map[string]int{app.Secret: 2, sessions: 2}, s.reads)
+	})
+}
+
+func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := full()
+		creds := credentials.NewCache(s).Of(central("access_token"), nil)
+		official, err := creds.MidasKey(t.Context(), wechat.Official)
+		require.NoError(t, err)
+		sandbox, err := creds.MidasKey(t.Context(), wechat.Sandbox)
+		require.NoError(t, err)
+		session, err := creds.SessionKey(t.Context(), player)
+		require.NoError(t, err)
+		token, err := creds.AccessToken(t.Context())
+		require.NoError(t, err)
+
+		s.put(app.Secret, "midas_key", canary+"official2")
+		s.put(app.Secret, "midas_key_sandbox", canary+"sandbox2")
+		s.put("midas/wx1234567/sessions/"+player, "session_key", canary+"session2")
+		s.put("central/token", "access_token", canary+"token2")
+		for range 2 { // the second is late: what it complains of has been replaced
+			key, err := creds.RenewMidasKey(t.Context(), wechat.Official, official)
+			require.NoError(t, err)
+			isKey(t, canary+"official2", key)
+			key, err = creds.RenewMidasKey(t.Context(), wechat.Sandbox, sandbox)
+			require.NoError(t, err)
+			isKey(t, canary+"sandbox2", key)
+			key, err = creds.RenewSessionKey(t.Context(), player, session)
+			require.NoError(t, err)
+			isKey(t, canary+"session2", key)
+			next, err := creds.RenewAccessToken(t.Context(), token)
+			require.NoError(t, err)
+			require.Equal(t, canary+"token2", next.Reveal())
+		}
+		require.Equal(t, map[string]int{app.Secret: 4, "midas/wx1234567/sessions/" + player: 2, "central/token": 2}, s.reads)
+	})
+}
+
+func TestARefusedTokenOfWeChatsIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := new(weChat)
+		creds := credentials.NewCache(full()).Of(app, w)
+		token, err := creds.AccessToken(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		_, err = creds.RenewAccessToken(t.Context(), token)
+		require.NoError(t, err)
+		require.Len(t, w.asked, 2)
+	})
+}
+
+func TestKeysOfTwoAppsAreKeptApart(t *testing.T) {
+	s := full()
+	s.secrets["midas/wx2"] = map[string]string{"midas_key": canary + "wx2"}
+	cache := credentials.NewCache(s)
+	other := app
+	other.AppID, other.Secret = "wx2", "midas/wx2"
+	for here, want := range map[credentials.App]string{app: "official", other: "wx2"} {
+		key, err := cache.Of(here, nil).MidasKey(t.Context(), wechat.Official)
+		require.NoError(t, err)
+		isKey(t, canary+want, key)
+	}
+}
