@@ -100,8 +100,8 @@ func TestACentralTokenIsReadAgainAfterAMinute(t *testing.T) {
 // needs are the ways in which a field is needed.
 var needs = []struct {
 	path, field, before string // before stands in front of the error
-	app                  credentials.App
-	get                  func(context.Context, *credentials.Credentials) error
+	app                 credentials.App
+	get                 func(context.Context, *credentials.Credentials) error
 }{
 	{"midas/wx1234567", "midas_key", "", app, func(ctx context.Context, c *credentials.Credentials) error {
 		_, err := c.MidasKey(ctx, wechat.Official)
@@ -257,6 +257,7 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 			next, err := creds.RenewAccessToken(t.Context(), token)
 			require.NoError(t, err)
 			require.Equal(t, canary+"token2", next.Reveal())
+			time.Sleep(10 * time.Second)
 		}
 		require.Equal(t, map[string]int{app.Secret: 4, "midas/wx1234567/sessions/" + player: 2, "central/token": 2}, s.reads)
 	})
