@@ -98,6 +98,9 @@ func TestEachKindDoesWhatItsRowSays(t *testing.T) {
 			if kind.strike != nil {
 				s.requireLogged("fault=" + kind.Name)
 			}
+			for _, secret := range []string{call.midasKey, call.sessionKey, call.token, call.fields["sig"].(string), call.fields["mp_sig"].(string)} {
+				require.NotContains(t, s.log.String(), secret)
+			}
 		})
 	}
 }

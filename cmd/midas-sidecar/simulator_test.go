@@ -15,7 +15,10 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/stretchr/testify/require"
 
+	"midas-sidecar/secrets"
+	"midas-sidecar/signer"
 	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
 )
 
 // startSimulator runs the command and returns its URL, what it prints, and how to
@@ -130,6 +133,50 @@ func TestTheSimulatorsHelpShowsFaultsThatCanBeSet(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	require.NoError(t, stop())
+}
+
+// Ctrl-C ends the simulator also while a call hangs by a fault.
+func TestTheSimulatorEndsWhileACallHangs(t *testing.T) {
+	url, _, stop := startSimulator(t, "")
+	post := func(path, body string) (text string, err error) {
+		answer, err := http.Post(url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		all, err := io.ReadAll(answer.Body)
+		return string(all), err
+	}
+	_, err := post("/simulator/faults", `{"rules":[{"api":"pay","faults":["hang_after"]}]}`)
+	require.NoError(t, err)
+
+	app := simulator.Demo().Apps["wx1234567"]
+	const openid = "odkx20ENSNa2w5y3g_qOkOvBNM1g"
+	issued, err := post("/cgi-bin/stable_token", `{"grant_type":"client_credential","appid":"wx1234567","secret":"`+app.Secret+`"}`)
+	require.NoError(t, err)
+	token := regexp.MustCompile(`"access_token":"([^"]*)"`).FindStringSubmatch(issued)[1]
+	request, err := wechat.Decode(wechat.At(wechat.Pay, wechat.Official), []byte(`{"openid":"`+openid+`","amt":5,"bill_no":"b1"}`))
+	require.NoError(t, err)
+	request, err = request.Complete("wx1234567", app.OfferID)
+	require.NoError(t, err)
+	out := request.Sign(wechat.Keys{
+		Midas:       signer.NewKey(app.MidasKey),
+		Session:     signer.NewKey(app.Players[openid].SessionKey),
+		AccessToken: secrets.NewValue(token),
+	}, time.Now())
+
+	hung := make(chan error, 1)
+	go func() {
+		_, err := post(out.Path()+"?"+out.Query(), string(out.Body()))
+		hung <- err
+	}()
+	require.Eventually(t, func() bool {
+		return strings.Contains(get(t, url+"/simulator/books"), `"balance":9995`)
+	}, 5*time.Second, time.Millisecond)
+	begin := time.Now()
+	require.NoError(t, stop())
+	require.ErrorIs(t, <-hung, io.EOF)
+	require.Less(t, time.Since(begin), 4*time.Second, "it does not wait as for a call that may come to an end")
 }
 
 func commandHelp(t *testing.T, name string) string {
