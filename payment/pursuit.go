@@ -77,15 +77,17 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 		return sendAgain
 	}
 	u.attempts++
-	answer, err := read(e)
+	answer, err := read(e, u.order.Endpoint().API)
 	if err != nil {
 		u.host++
 		u.doubt = true
 		u.cause = err
+		if !u.order.Endpoint().API.Moves {
+			u.last = nil // what an earlier attempt was told is out of date
+		}
 		return sendAgain
 	}
-	u.last = &reply{e, answer, answer.Action(u.order.Endpoint().API)}
-	u.cause = nil
+	u.last, u.cause = &answer, nil
 	switch u.last.action {
 	case wechat.Unsure:
 		u.doubt = true
@@ -99,19 +101,24 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 }
 
 // read returns what WeChat's answer says, or why it says nothing about the order.
-func read(e upstream.Exchange) (wechat.Answer, error) {
+func read(e upstream.Exchange, api *wechat.API) (reply, error) {
 	if e.Err != nil {
-		return wechat.Answer{}, e.Err
+		return reply{}, e.Err
 	}
 	answer, err := wechat.ReadAnswer(e.Body)
 	if err != nil {
-		return wechat.Answer{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)
+		return reply{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)
 	}
-	if e.Status >= http.StatusInternalServerError && answer.Errcode != wechat.Busy {
+	r := reply{e, answer, answer.Action(api)}
+	if e.Status >= http.StatusInternalServerError {
 		// Whatever stands in the body of a 5xx, it is not known that Midas wrote it.
-		return wechat.Answer{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
+		// "Busy" says no more than the 5xx does, so its words may be passed on.
+		if answer.Errcode != wechat.Busy {
+			return reply{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
+		}
+		r.action = wechat.Unsure
 	}
-	return answer, nil
+	return r, nil
 }
 
 // answer tells what became of the order.

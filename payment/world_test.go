@@ -33,6 +33,7 @@ type world struct {
 	store       *store
 	network     *network
 	refuseDial  func() bool
+	hangUp      func() // closes connections that are idle
 	credentials *credentials.Credentials
 	processor   *payment.Processor
 }
@@ -72,6 +73,7 @@ func (w *world) reload() {
 		}
 		return w.network.dial()
 	}}
+	w.hangUp = transport.CloseIdleConnections
 	w.t.Cleanup(transport.CloseIdleConnections)
 	client, err := upstream.New([]string{"http://a.example", "http://b.example"}, transport)
 	require.NoError(w.t, err)
@@ -118,6 +120,12 @@ func (s *store) put(path, field, value string) {
 		s.secrets[path] = secrets.Secret{}
 	}
 	s.secrets[path][field] = secrets.NewValue(value)
+}
+
+func (s *store) forget(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.secrets, path)
 }
 
 func (s *store) Read(_ context.Context, path string) (secrets.Secret, error) {

@@ -1,0 +1,69 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/wechat"
+)
+
+func orderNumbered(t *testing.T, n int) wechat.Request {
+	t.Helper()
+	r, err := wechat.Decode(wechat.At(wechat.Pay, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","amt":1,"bill_no":"b%d"}`, n))
+	require.NoError(t, err)
+	return r
+}
+
+func TestTheOldestOrdersAreForgottenForNewOnes(t *testing.T) {
+	m := NewMemory()
+	for n := range maxRemembered + 10 {
+		r, turn := m.begin(orderNumbered(t, n))
+		require.Equal(t, first, turn)
+		m.settle(r, Answer{Outcome: Applied}, time.Hour)
+	}
+	require.Len(t, m.orders, maxRemembered)
+	_, turn := m.begin(orderNumbered(t, 10))
+	require.Equal(t, again, turn)
+	_, turn = m.begin(orderNumbered(t, 9))
+	require.Equal(t, first, turn)
+}
+
+func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		flying, _ := m.begin(orderNumbered(t, 0))
+		time.Sleep(time.Hour)
+		_, turn := m.begin(orderNumbered(t, 0))
+		require.Equal(t, shared, turn)
+		m.settle(flying, Answer{Outcome: Applied}, time.Minute)
+	})
+}
+
+func TestWaitReturnsWhenNothingIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		m.Wait(t.Context()) // at once
+
+		flying, _ := m.begin(orderNumbered(t, 0))
+		require.Equal(t, 1, m.InFlight())
+		go func() {
+			time.Sleep(5 * time.Second)
+			m.settle(flying, Answer{Outcome: Unknown}, time.Minute)
+		}()
+		began := time.Now()
+		m.Wait(t.Context())
+		require.Equal(t, 5*time.Second, time.Since(began))
+		require.Zero(t, m.InFlight())
+
+		_, _ = m.begin(orderNumbered(t, 1))
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		m.Wait(impatient)
+		require.Error(t, impatient.Err())
+	})
+}
