@@ -28,6 +28,7 @@ func BenchmarkHandler(b *testing.B) {
 		logger:  zap.NewNop(),
 		midas: &Midas{
 			games:     map[string]game{"wx1234567": {"wx1234567", "12345678", creds}},
+			lasting:   new(lasting),
 			processor: &payment.Processor{Sender: benchmarkWeChat{}, Memory: payment.NewMemory(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
 		},
 	}

@@ -71,7 +71,7 @@ type Midas struct {
 
 	games     map[string]game
 	processor *payment.Processor
-	memory    *payment.Memory // from the pool; nil until it is taken
+	lasting   *lasting // from the pool; nil until it is taken
 }
 
 // game is an app that is ready to pay.
@@ -117,14 +117,10 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		m.games[id] = game{id, resolved.offerID, cache.Of(resolved.credentials, client)}
 	}
 
-	memory, _, err := memories.LoadOrNew(memoryKey, func() (caddy.Destructor, error) {
-		return sharedMemory{payment.NewMemory()}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("sharing the memory of orders: %w", err)
+	if m.lasting, err = takeLasting(); err != nil {
+		return err
 	}
-	m.memory = memory.(sharedMemory).Memory
-	m.processor = &payment.Processor{Sender: client, Memory: m.memory, CancelUnknown: m.OnUnknown == "cancel"}
+	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel"}
 	if m.processor.Deadline, err = values.duration(m.Deadline, defaultDeadline); err != nil {
 		return fmt.Errorf("deadline: %w", err)
 	}
@@ -191,30 +187,18 @@ func (m *Midas) Stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
-	m.memory.Wait(ctx)
+	m.lasting.calls.wait(ctx)
 	return nil
 }
 
-// Cleanup gives the memory back. Orders may still be in flight; they hold on to
+// Cleanup gives back what outlives the config. Orders may still be in flight; they hold on to
 // what they need.
 func (m *Midas) Cleanup() error {
-	if m.memory == nil {
+	if m.lasting == nil {
 		return nil
 	}
-	_, err := memories.Delete(memoryKey)
-	return err
+	return giveBackLasting()
 }
-
-// memories outlives a change of the config: it holds the one memory of orders as
-// long as any config uses it.
-var memories = caddy.NewUsagePool()
-
-const memoryKey = "orders"
-
-type sharedMemory struct{ *payment.Memory }
-
-// Destruct does nothing: a memory that nobody uses is garbage.
-func (sharedMemory) Destruct() error { return nil }
 
 var (
 	_ caddy.App          = (*Midas)(nil)

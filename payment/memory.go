@@ -2,7 +2,6 @@ package payment
 
 import (
 	"container/list"
-	"context"
 	"crypto/sha256"
 	"sync"
 	"time"
@@ -18,11 +17,9 @@ const maxRemembered = 100_000
 // while ago, so that one order is one order whoever says it how often. It is shared
 // by all sites, and outlives a change of the config.
 type Memory struct {
-	mu       sync.Mutex
-	orders   map[orderID]*remembered
-	settled  list.List // of *remembered: the next to be forgotten first
-	inFlight int
-	idle     chan struct{} // closed while nothing is in flight
+	mu      sync.Mutex
+	orders  map[orderID]*remembered
+	settled list.List // of *remembered: the next to be forgotten first
 }
 
 // orderID is what a bill_no is unique within.
@@ -65,9 +62,7 @@ type past struct {
 
 // NewMemory returns a memory of nothing.
 func NewMemory() *Memory {
-	m := &Memory{orders: make(map[orderID]*remembered), idle: make(chan struct{})}
-	close(m.idle)
-	return m
+	return &Memory{orders: make(map[orderID]*remembered)}
 }
 
 // turn is what the memory says about a call.
@@ -106,9 +101,6 @@ func (m *Memory) begin(order wechat.Request) (*remembered, turn) {
 		m.drop(known)
 	}
 	m.orders[id] = r
-	if m.inFlight++; m.inFlight == 1 {
-		m.idle = make(chan struct{})
-	}
 	return r, first
 }
 
@@ -126,9 +118,6 @@ func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 	defer m.mu.Unlock()
 	r.answer = answer
 	close(r.done)
-	if m.inFlight--; m.inFlight == 0 {
-		close(m.idle)
-	}
 	if r.id.api == wechat.CancelPay && answer.Outcome != Rejected && answer.Outcome != NotSent {
 		m.cancel(r.id)
 	}
@@ -186,22 +175,4 @@ func (m *Memory) expire(now time.Time) {
 func (m *Memory) drop(r *remembered) {
 	m.settled.Remove(r.place)
 	delete(m.orders, r.id)
-}
-
-// InFlight returns how many orders are being followed.
-func (m *Memory) InFlight() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.inFlight
-}
-
-// Wait returns when no order is in flight, or ctx ends.
-func (m *Memory) Wait(ctx context.Context) {
-	m.mu.Lock()
-	idle := m.idle
-	m.mu.Unlock()
-	select {
-	case <-idle:
-	case <-ctx.Done():
-	}
 }

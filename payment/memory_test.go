@@ -1,7 +1,6 @@
 package payment
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -41,29 +40,5 @@ func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
 		_, turn := m.begin(orderNumbered(t, 0))
 		require.Equal(t, shared, turn)
 		m.settle(flying, Answer{Outcome: Applied}, time.Minute)
-	})
-}
-
-func TestWaitReturnsWhenNothingIsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory()
-		m.Wait(t.Context()) // at once
-
-		flying, _ := m.begin(orderNumbered(t, 0))
-		require.Equal(t, 1, m.InFlight())
-		go func() {
-			time.Sleep(5 * time.Second)
-			m.settle(flying, Answer{Outcome: Unknown}, time.Minute)
-		}()
-		began := time.Now()
-		m.Wait(t.Context())
-		require.Equal(t, 5*time.Second, time.Since(began))
-		require.Zero(t, m.InFlight())
-
-		_, _ = m.begin(orderNumbered(t, 1))
-		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		m.Wait(impatient)
-		require.Error(t, impatient.Err())
 	})
 }
