@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,6 +67,8 @@ func TestAnOrderInFlightIsFollowedThoughTheCallerLeavesAndTheProcessIsToldToStop
 		weChat.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo) // before the server waits for its calls to end
 	p, sidecar := withFileSecrets(t, server.URL, "")
 
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -86,7 +89,7 @@ func TestAnOrderInFlightIsFollowedThoughTheCallerLeavesAndTheProcessIsToldToStop
 
 	// Longer than grace_period: the http app has given up by now.
 	require.Never(t, func() bool { return len(p.ended) > 0 }, 500*time.Millisecond, 50*time.Millisecond)
-	close(release)
+	letGo()
 	require.NoError(t, <-p.ended)
 	require.Contains(t, p.output.String(), `"outcome":"applied"`)
 	require.Equal(t, int64(10000-123), weChat.Purse(appID, player, wechat.Official).Balance)

@@ -4,6 +4,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,15 @@ func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound)
 	}
 	var connection connection
 	req := c.request(connection.watch(ctx), c.hosts[attempt%len(c.hosts)], message)
+	req.GetBody = func() (io.ReadCloser, error) {
+		// On a kept connection that died before anything was written, net/http
+		// takes another and needs the body again. On HTTP/2 it would also send
+		// again what a server says it did not look at: that is not its decision.
+		if connection.http2.Load() {
+			return nil, errSentOnce
+		}
+		return io.NopCloser(bytes.NewReader(message.Body())), nil
+	}
 
 	res, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -137,20 +147,24 @@ func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outb
 		},
 		Body:          io.NopCloser(bytes.NewReader(message.Body())),
 		ContentLength: int64(len(message.Body())),
-		// On a kept connection that died before anything was written, net/http
-		// takes another and needs the body again.
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(message.Body())), nil },
 	}
 	return req.WithContext(ctx)
 }
 
+var errSentOnce = errors.New("the server did not accept the message")
+
 // connection follows what the transport does before it writes.
-type connection struct{ wanted, got atomic.Bool }
+type connection struct{ wanted, got, http2 atomic.Bool }
 
 func (c *connection) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { c.wanted.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			c.got.Store(true)
+			if secured, ok := info.Conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
+				c.http2.Store(true)
+			}
+		},
 	})
 }
 
