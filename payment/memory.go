@@ -40,6 +40,9 @@ type remembered struct {
 	id          orderID
 	fingerprint [sha256.Size]byte
 	past        past
+	// before is past as it was when the order's turn came: a cancel may write to past
+	// while the order is in flight.
+	before past
 	// done is closed when answer is there.
 	done   chan struct{}
 	answer Answer
@@ -100,6 +103,7 @@ func (m *Memory) begin(order wechat.Request) (*remembered, turn) {
 		r.past.used = r.past.used || cancelled
 		m.drop(known)
 	}
+	r.before = r.past
 	m.orders[id] = r
 	return r, first
 }

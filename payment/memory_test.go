@@ -42,3 +42,14 @@ func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
 		m.settle(flying, Answer{Outcome: Applied}, time.Minute)
 	})
 }
+
+// What an order in flight goes by is its own: a cancel that ends meanwhile writes to
+// what later calls go by.
+func TestACancelLeavesWhatAnOrderInFlightGoesBy(t *testing.T) {
+	m := NewMemory()
+	pay, _ := m.begin(orderNumbered(t, 0))
+	cancel, _ := m.begin(orderNumbered(t, 0).Cancel())
+	m.settle(cancel, Answer{Outcome: Applied}, time.Minute)
+	require.Equal(t, past{used: true}, pay.past)
+	require.Equal(t, past{}, pay.before)
+}

@@ -86,7 +86,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 	// Until the end is known: what a panic leaves behind is honest, too.
 	answer := Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo()})
 	defer func() { p.Memory.settle(known, answer, p.Replay) }()
-	answer = p.pursue(ctx, order, creds, known.past)
+	answer = p.pursue(ctx, order, creds, known.before)
 	if p.CancelUnknown && answer.Outcome == Unknown && order.Endpoint().API == wechat.Pay {
 		answer = p.takeBack(ctx, order, creds, answer)
 	}
