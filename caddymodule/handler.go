@@ -108,7 +108,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ok {
 		return next.ServeHTTP(w, r)
 	}
-	defer h.midas.lasting.calls.enter()()
+	defer h.midas.lasting.calls.Enter()()
 	began := time.Now()
 	call, err := h.read(endpoint, r)
 	var answer payment.Answer

@@ -68,7 +68,7 @@ func (w wallet) AccessToken(ctx context.Context) (secrets.Value, error) {
 
 // wait lets whoever lacks it for its deadline wait that long.
 func (wallet) wait(ctx context.Context, err error) error {
-	if err == context.DeadlineExceeded {
+	if errors.Is(err, context.DeadlineExceeded) {
 		<-ctx.Done()
 	}
 	return err

@@ -3,6 +3,7 @@ package payment_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -136,9 +137,7 @@ func (s *store) Read(_ context.Context, path string) (secrets.Secret, error) {
 		return nil, secrets.ErrNotFound
 	}
 	read := secrets.Secret{}
-	for field, value := range secret {
-		read[field] = value
-	}
+	maps.Copy(read, secret)
 	return read, nil
 }
 

@@ -63,11 +63,11 @@ func (f *File) Version() uint64 {
 
 // look takes over the file's content if it has changed.
 func (f *File) look() {
-	if now := time.Now(); now.Sub(f.looked) < statEvery {
+	now := time.Now()
+	if now.Sub(f.looked) < statEvery {
 		return
-	} else {
-		f.looked = now
 	}
+	f.looked = now
 	info, err := os.Stat(f.path)
 	if err == nil && f.seen != nil && os.SameFile(info, f.seen) &&
 		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {

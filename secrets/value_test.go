@@ -91,8 +91,9 @@ func TestOnlyRevealGivesTheSecret(t *testing.T) {
 }
 
 func TestSecretsAreEqualIfTheirTextsAre(t *testing.T) {
-	require.True(t, secrets.NewValue("a") == secrets.NewValue("a"))
-	require.False(t, secrets.NewValue("a") == secrets.NewValue("b"))
+	a, same := secrets.NewValue("a"), secrets.NewValue("a")
+	require.Equal(t, a, same)
+	require.NotEqual(t, secrets.NewValue("a"), secrets.NewValue("b"))
 	require.True(t, secrets.NewValue("").IsZero())
 	require.False(t, secrets.NewValue("a").IsZero())
 }

@@ -96,8 +96,9 @@ func (f *file) lines() []string {
 	require.NotContains(f.t, f.log.String(), canary)
 	lines := []string{}
 	for line := range strings.Lines(f.log.String()) {
-		level := line[strings.Index(line, `"level":"`)+9:]
-		lines = append(lines, level[:strings.Index(level, `"`)])
+		_, level, _ := strings.Cut(line, `"level":"`)
+		level, _, _ = strings.Cut(level, `"`)
+		lines = append(lines, level)
 	}
 	f.log.Reset()
 	return lines

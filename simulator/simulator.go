@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"midas-sidecar/crowd"
 	"midas-sidecar/wechat"
 )
 
@@ -87,7 +88,7 @@ type Simulator struct {
 	faults   *faults
 	attempts attempts
 
-	inside crowd // has a lock of its own
+	inside crowd.Crowd // has a lock of its own
 }
 
 // New returns a simulator that begins with a copy of state and keeps it in
@@ -149,7 +150,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	leave := s.inside.enter()
+	leave := s.inside.Enter()
 	defer leave()
 	out := judge(r)
 	s.answer(w, r, out)

@@ -1,4 +1,4 @@
-package caddymodule
+package crowd_test
 
 import (
 	"context"
@@ -7,28 +7,29 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/crowd"
 )
 
 func TestACrowdIsWaitedForUntilTheLastOneLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c crowd
-		c.wait(t.Context()) // nobody is there: at once
+		var c crowd.Crowd
+		require.NoError(t, c.Wait(t.Context()), "nobody is there")
 
 		for i := range 2 {
-			leave := c.enter()
+			leave := c.Enter()
 			go func() {
 				time.Sleep(time.Duration(i+1) * time.Second)
 				leave()
 			}()
 		}
 		began := time.Now()
-		c.wait(t.Context())
+		require.NoError(t, c.Wait(t.Context()))
 		require.Equal(t, 2*time.Second, time.Since(began))
 
-		defer c.enter()()
+		defer c.Enter()()
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		c.wait(impatient)
-		require.Error(t, impatient.Err())
+		require.ErrorIs(t, c.Wait(impatient), context.DeadlineExceeded)
 	})
 }
