@@ -89,14 +89,29 @@ func (s *Stable) wait(ctx context.Context) (secrets.Value, error) {
 func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
 	known, now := s.now.Load(), time.Now()
 	if known != nil && known.token == failed {
-		if now.Sub(known.asked) < pause {
-			return known.use(now)
+		if err := rest(ctx, known.asked.Add(pause).Sub(now)); err != nil {
+			return secrets.Value{}, err
 		}
 		due := *known
 		due.renew = time.Time{}
 		s.now.CompareAndSwap(known, &due)
 	}
 	return s.wait(ctx)
+}
+
+// rest waits for d, or until ctx ends, which is its error.
+func rest(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to ask for the access_token again: %w", context.Cause(ctx))
+	}
 }
 
 func (s *state) good(now time.Time) bool { return !s.token.IsZero() && now.Before(s.expires) }

@@ -302,13 +302,21 @@ func TestALateRefusalOfTheOldTokenLeavesTheNewOne(t *testing.T) {
 	})
 }
 
-func TestATokenThatIsRefusedAsSoonAsItIsThereIsNotAskedForAgain(t *testing.T) {
+func TestATokenThatIsRefusedAsSoonAsItIsThereIsAskedForAgainAfterASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := new(weChat)
 		s := newStable(t, w)
 		token(t, s)
-		require.Equal(t, "T1", renew(t, s, "T1"))
-		require.Equal(t, 1, w.count())
+		began := time.Now()
+		require.Equal(t, "T2", renew(t, s, "T1"))
+		require.Equal(t, time.Second, time.Since(began))
+		require.Equal(t, 2, w.count())
+
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := s.Renew(impatient, secrets.NewValue("T2"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 2, w.count())
 	})
 }
 

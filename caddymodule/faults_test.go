@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -205,4 +206,20 @@ func unreachable(t *testing.T) string {
 	require.NoError(t, err)
 	require.NoError(t, listener.Close())
 	return "http://" + listener.Addr().String()
+}
+
+// A caller that never finishes its body has no order, and must not keep the process
+// from ending.
+func TestABodyThatDoesNotComeIsGivenUp(t *testing.T) {
+	w, _ := before(t, unreachable(t), "deadline 200ms\n attempt_timeout 100ms")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.sidecar, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = conn.Write([]byte("POST /cgi-bin/midas/pay HTTP/1.1\r\nHost: " + conn.RemoteAddr().String() + "\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{"))
+	require.NoError(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = res.Body.Close() })
+	require.Equal(t, http.StatusBadRequest, res.StatusCode)
+	require.Equal(t, "not_sent", res.Header.Get("Midas-Outcome"))
 }

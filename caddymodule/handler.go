@@ -108,13 +108,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ok {
 		return next.ServeHTTP(w, r)
 	}
-	defer h.midas.lasting.calls.Enter()()
 	began := time.Now()
-	call, err := h.read(endpoint, r)
+	call, err := h.read(w, r, endpoint)
+	if errors.Is(err, errPass) {
+		return next.ServeHTTP(w, r)
+	}
+	defer h.midas.lasting.calls.Enter()()
 	var answer payment.Answer
 	switch {
-	case errors.Is(err, errPass):
-		return next.ServeHTTP(w, r)
 	case err != nil:
 		answer = refusal(err, call)
 	default:

@@ -77,7 +77,7 @@ func TestRefusalsReachTheCallerAndNothingReachesWeChat(t *testing.T) {
 		{"a query", "POST", path + "?debug=1", pay("b1", 1), "application/json", 400, "query: must be empty"},
 		{"an empty query", "POST", path + "?", pay("b1", 1), "application/json", 400, "query: must be empty"},
 		{"a token in the query", "POST", path + "?access_token=x", pay("b1", 1), "application/json", 400, "access_token: must not be sent: the sidecar signs"},
-		{"a token and more in the query", "POST", path + "?access_token=x&y=z", pay("b1", 1), "application/json", 400, "query: must be empty"},
+		{"a token and more in the query", "POST", path + "?access_token=x&y=z", pay("b1", 1), "application/json", 400, "access_token: must not be sent: the sidecar signs"},
 		{"a signature", "POST", path, `{"openid":"o1","amt":1,"bill_no":"b1","sig":"x"}`, "application/json", 400, "sig: must not be sent: the sidecar signs"},
 		{"not JSON", "POST", path, "{", "application/json", 400, "body: is not JSON: it ends too early"},
 		{"trailing data", "POST", path, pay("b1", 1) + "1", "application/json", 400, "body: must be one JSON object, with nothing after it"},
@@ -189,7 +189,10 @@ func TestSignedResignStripsAndSigns(t *testing.T) {
 	a := w.post("/cgi-bin/midas/pay?access_token=canary", signedBody)
 	require.Equal(t, "applied", a.header.Get("Midas-Outcome"))
 	require.NotContains(t, w.hits.body+w.hits.last.URL.RawQuery, "canary")
-	require.Equal(t, "query: must be empty", w.post("/cgi-bin/midas/pay?x=y", pay("b2", 1)).Errmsg)
+	for _, query := range []string{"?x=y", "?", "?sig_method=hmac_sha256"} {
+		require.Equal(t, "query: must be empty", w.post("/cgi-bin/midas/pay"+query, pay("b2", 1)).Errmsg, query)
+	}
+	require.Equal(t, "query: must be empty", w.post("/cgi-bin/midas/pay?access_token=canary&x=y", signedBody).Errmsg)
 }
 
 func TestSignedPassHandsTheCallOnUntouched(t *testing.T) {

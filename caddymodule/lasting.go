@@ -1,7 +1,10 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -14,6 +17,27 @@ type lasting struct {
 	memory *payment.Memory
 	// calls are those being answered, up to their line in the log.
 	calls crowd.Crowd
+	// longest is how long a call may take, of all configs that there were.
+	longest atomic.Int64
+}
+
+// allow notes how long calls may take from now on.
+func (l *lasting) allow(p *payment.Processor) {
+	longest := p.Deadline
+	if p.CancelUnknown {
+		longest *= 2
+	}
+	for before := l.longest.Load(); before < int64(longest); before = l.longest.Load() {
+		l.longest.CompareAndSwap(before, int64(longest))
+	}
+}
+
+// await returns when every order has come to its end, or the time is up that any may
+// take.
+func (l *lasting) await() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.longest.Load()))
+	defer cancel()
+	_ = l.calls.Wait(ctx)
 }
 
 // Destruct does nothing: what nobody uses is garbage.

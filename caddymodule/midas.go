@@ -4,7 +4,6 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -130,8 +129,9 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.processor.Replay, err = values.replay(m.Replay); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	m.lasting.allow(m.processor)
 	if m.processor.Deadline < m.processor.AttemptTimeout {
-		return fmt.Errorf("deadline: must not be shorter than attempt_timeout, %s is", m.processor.Deadline)
+		return fmt.Errorf("deadline: must not be shorter than attempt_timeout: %s is shorter than %s", m.processor.Deadline, m.processor.AttemptTimeout)
 	}
 	return nil
 }
@@ -174,28 +174,19 @@ func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, er
 // Start does nothing: what is needed is read when it is first needed.
 func (*Midas) Start() error { return nil }
 
-// Stop waits for the orders in flight where the process is about to end: the http
-// app waits for its connections no longer than grace_period, and for callers that
-// hung up not at all. Where only the config changes, the orders go on meanwhile.
-func (m *Midas) Stop() error {
-	if !caddy.Exiting() {
-		return nil
-	}
-	longest := m.processor.Deadline
-	if m.processor.CancelUnknown {
-		longest *= 2
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), longest)
-	defer cancel()
-	_ = m.lasting.calls.Wait(ctx) // what is not done by then is left to its fate
-	return nil
-}
+// Stop does nothing: apps stop in no particular order, and the http app may still
+// be taking calls.
+func (*Midas) Stop() error { return nil }
 
-// Cleanup gives back what outlives the config. Orders may still be in flight; they hold on to
-// what they need.
+// Cleanup gives back what outlives the config. Where only that changes, orders in
+// flight go on meanwhile; they hold on to what they need. Where the process is about
+// to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
 	if m.lasting == nil {
 		return nil
+	}
+	if caddy.Exiting() {
+		m.lasting.await()
 	}
 	return giveBackLasting()
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"midas-sidecar/payment"
 	"midas-sidecar/wechat"
@@ -22,12 +23,16 @@ var errPass = errors.New("pass")
 // read turns a caller's request into one that may be signed, or says which rule it
 // breaks. Rules about the request's form come first, then the caller's words, then
 // what this site allows.
-func (h *Handler) read(endpoint wechat.Endpoint, r *http.Request) (call, error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.Endpoint) (call, error) {
 	c := call{endpoint: endpoint}
 	if r.Method != http.MethodPost {
 		return c, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
 	}
+	// A body that does not come must not keep the process from ending.
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(h.midas.processor.Deadline))
 	body, err := h.body(r)
+	_ = connection.SetReadDeadline(time.Time{})
 	if err != nil {
 		return c, err
 	}
@@ -70,34 +75,33 @@ func (h *Handler) body(r *http.Request) ([]byte, error) {
 // still signs.
 func (h *Handler) decode(endpoint wechat.Endpoint, r *http.Request, body []byte) (wechat.Request, error) {
 	request, err := wechat.Decode(endpoint, body)
-	signedWith := cmp.Or(request.CallerSigned(), signedInQuery(r.URL.RawQuery))
+	inQuery, clean := signedInQuery(r.URL.RawQuery)
+	signedWith := cmp.Or(request.CallerSigned(), inQuery)
 	switch {
 	case signedWith != "" && h.Signed == "pass":
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return request, errPass
 	case signedWith != "" && h.Signed != "resign":
 		return request, &wechat.FieldError{Field: signedWith, Rule: "must not be sent: the sidecar signs"}
-	case signedWith == "" && (r.URL.RawQuery != "" || r.URL.ForceQuery):
+	case !clean, r.URL.ForceQuery:
 		return request, &wechat.FieldError{Field: "query", Rule: "must be empty"}
 	}
 	return request, err
 }
 
-// signedInQuery names the signature or token in a query that holds nothing but
-// what a caller that signs puts there, "" for any other query.
-func signedInQuery(query string) string {
+// signedInQuery names a signature or token in a query, "" if there is none, and
+// tells whether there is nothing but what a caller that signs puts there.
+func signedInQuery(query string) (found string, clean bool) {
 	values, err := url.ParseQuery(query)
-	if err != nil {
-		return ""
-	}
-	var found string
+	clean = err == nil
 	for name := range values {
-		if !wechat.IsSignature(name) && name != "sig_method" {
-			return ""
+		if wechat.IsSignature(name) {
+			found = name
+		} else if name != "sig_method" {
+			clean = false
 		}
-		found = name
 	}
-	return found
+	return found, clean && (found != "" || query == "")
 }
 
 // allow applies what this site allows.

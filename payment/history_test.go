@@ -159,7 +159,7 @@ func (h *history) draw() wechat.Request {
 	case 1, 2:
 		return h.request(wechat.At(wechat.CancelPay, env), fmt.Sprintf(`{"openid":%q,"bill_no":%q}`, player, billNo))
 	case 3:
-		return h.request(wechat.At(wechat.Present, env), fmt.Sprintf(`{"openid":%q,"present_counts":%d,"bill_no":"g%s"}`, player, amount, billNo))
+		return h.request(wechat.At(wechat.Present, env), fmt.Sprintf(`{"openid":%q,"present_counts":%d,"bill_no":%q}`, player, amount, billNo))
 	default:
 		return h.request(wechat.At(wechat.Pay, env), fmt.Sprintf(`{"openid":%q,"amt":%d,"bill_no":%q}`, player, amount, billNo))
 	}
@@ -205,6 +205,7 @@ func (h *history) audit() {
 		default:
 			h.auditOrder(c, why)
 		}
+		require.LessOrEqual(h.t, c.ended.Sub(c.began), 4*h.processor.Deadline, why("took too long"))
 		if c.answer.Outcome == payment.NotSent {
 			require.Zero(h.t, c.answer.Attempts, why("not sent and sent"))
 		}
@@ -214,7 +215,7 @@ func (h *history) audit() {
 
 // auditOrder judges what was said about a pay or present.
 func (h *history) auditOrder(c *call, why func(string) string) {
-	applied := c.known && c.order.Applied > 0 && c.order.Amount == c.request.Amount()
+	applied := c.known && c.order.Applied > 0 && c.order.API == c.request.Endpoint().API.Name && c.order.Amount == c.request.Amount()
 	switch c.answer.Outcome {
 	case payment.Applied, payment.AlreadyApplied:
 		// Without a memory, a bill_no that is used again cannot be told from a
@@ -222,6 +223,7 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 		if h.processor.Replay > 0 {
 			require.True(h.t, applied, why("said applied, and is not"))
 			require.False(h.t, c.before.Returned, why("said applied, and was taken back before"))
+			require.False(h.t, c.answer.Outcome == payment.AlreadyApplied && c.order.Returned && !h.cancelledAtOnce(c), why("said applied, and was taken back meanwhile"))
 		}
 	case payment.Duplicate:
 		require.True(h.t, c.known, why("said duplicate of nothing"))
@@ -244,6 +246,14 @@ func (h *history) elsewhere(c *call) bool {
 		told := other.answer.Outcome != payment.Rejected && other.answer.Outcome != payment.NotSent || other.answer.Problem == payment.TakenBack
 		atOnce := !other.ended.Before(c.began) && !c.ended.Before(other.began)
 		return other != c && orderOf(other.request) == orderOf(c.request) && told && (atOnce || h.processor.Replay == 0)
+	})
+}
+
+// cancelledAtOnce tells whether a cancel began in the very moment in which the call
+// ended: the books were read after both.
+func (h *history) cancelledAtOnce(c *call) bool {
+	return slices.ContainsFunc(h.calls, func(other *call) bool {
+		return other.request.Endpoint().API == wechat.CancelPay && orderOf(other.request) == orderOf(c.request) && other.began.Equal(c.ended)
 	})
 }
 

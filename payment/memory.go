@@ -9,8 +9,8 @@ import (
 	"midas-sidecar/wechat"
 )
 
-// maxRemembered is how many orders are remembered; beyond it the oldest that is
-// settled is forgotten.
+// maxRemembered is how many orders are remembered; beyond it the one that was
+// settled first is forgotten.
 const maxRemembered = 100_000
 
 // Memory knows the orders that are in flight and those that were answered a short
@@ -19,10 +19,13 @@ const maxRemembered = 100_000
 type Memory struct {
 	mu      sync.Mutex
 	orders  map[orderID]*remembered
-	settled list.List // of *remembered: the next to be forgotten first
+	settled list.List // of *remembered, as they were settled
 }
 
-// orderID is what a bill_no is unique within.
+// NewMemory returns a memory of nothing.
+func NewMemory() *Memory { return &Memory{orders: make(map[orderID]*remembered)} }
+
+// orderID is what an order is remembered under.
 type orderID struct {
 	app    string
 	env    wechat.Environment
@@ -35,37 +38,39 @@ func idOf(order wechat.Request) orderID {
 	return orderID{order.AppID(), e.Environment, e.API, order.BillNo()}
 }
 
+// under returns the ID of what another API does under the same number.
+func (id orderID) under(api *wechat.API) orderID {
+	id.api = api
+	return id
+}
+
 // remembered is one order.
 type remembered struct {
 	id          orderID
 	fingerprint [sha256.Size]byte
 	past        past
-	// before is past as it was when the order's turn came: a cancel may write to past
-	// while the order is in flight.
-	before past
+	// takingBack: we are cancelling the order ourselves, and its callers wait for
+	// the end of that.
+	takingBack bool
+
 	// done is closed when answer is there.
 	done   chan struct{}
 	answer Answer
-	// cancelled: a cancel of this order has been sent since. What its answer said
-	// may no longer be true.
-	cancelled bool
-
 	forget time.Time
 	place  *list.Element // in Memory.settled, nil while in flight
 }
 
-// past is what earlier calls mean for one that is sent now.
+// past is what earlier calls were told about an order.
 type past struct {
-	// doubt: an earlier call may have carried out this very order.
-	doubt bool
-	// used: WeChat knew the bill_no before, from an order that was cancelled since
-	// or that we know nothing of. That it knows it now proves nothing.
-	used bool
+	doubt bool // it may have been carried out
+	known bool // WeChat said that it was
 }
 
-// NewMemory returns a memory of nothing.
-func NewMemory() *Memory {
-	return &Memory{orders: make(map[orderID]*remembered)}
+func (r *remembered) inFlight() bool { return r.place == nil }
+
+// stands tells whether the answer may be given again.
+func (r *remembered) stands() bool {
+	return r.answer.Outcome == Applied || r.answer.Outcome == AlreadyApplied || r.answer.Problem == TakenBack
 }
 
 // turn is what the memory says about a call.
@@ -74,58 +79,55 @@ type turn uint8
 const (
 	first    turn = iota // it is this call's to send the order
 	shared               // the order is in flight: its answer is this call's too
-	later                // the order is in flight, and being cancelled: begin again at its end
-	again                // the order was carried out: its answer is given again
+	later                // the order is in flight and was cancelled meanwhile: ask again at its end
+	again                // the order was settled: its answer is given again
 	conflict             // the bill_no stands for another order
 )
 
-// begin finds out whose turn it is. For first, settle must be called at the end.
-func (m *Memory) begin(order wechat.Request) (*remembered, turn) {
+// begin finds out whose turn it is. For first, before is what earlier calls were
+// told, and settle must be called at the end.
+func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, before past) {
 	id, fingerprint := idOf(order), order.Fingerprint()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.expire(time.Now())
 
-	r := &remembered{id: id, fingerprint: fingerprint, done: make(chan struct{})}
 	if known := m.orders[id]; known != nil {
-		same, cancelled := known.fingerprint == fingerprint, known.cancelled || m.cancelling(id)
+		same, cancelled := known.fingerprint == fingerprint, m.cancelled(id)
 		switch {
-		case known.inFlight() && !same, known.stands() && !same, known.past.doubt && !same:
-			return known, conflict
-		case known.inFlight() && cancelled:
-			return known, later
+		case !same && (known.inFlight() || known.stands() || known.past.doubt):
+			return known, conflict, past{}
+		case known.inFlight() && cancelled && !known.takingBack:
+			return known, later, past{}
 		case known.inFlight():
-			return known, shared
-		case known.stands() && !cancelled:
-			return known, again
+			return known, shared, past{}
+		case known.stands() && (!cancelled || known.answer.Problem == TakenBack):
+			return known, again, past{}
 		}
-		r.past = known.past
-		r.past.used = r.past.used || cancelled
+		before = known.past
 		m.drop(known)
 	}
-	r.before = r.past
+	r = &remembered{id: id, fingerprint: fingerprint, past: before, done: make(chan struct{})}
 	m.orders[id] = r
-	return r, first
-}
-
-func (r *remembered) inFlight() bool { return r.place == nil }
-
-// stands tells whether the answer can be given again.
-func (r *remembered) stands() bool {
-	return !r.cancelled && (r.answer.Outcome == Applied || r.answer.Outcome == AlreadyApplied)
+	return r, first, before
 }
 
 // settle gives the order's answer to all who wait for it, and remembers it for a
-// while if there is something to remember.
+// while if later calls depend on it.
 func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.answer = answer
 	close(r.done)
-	if r.id.api == wechat.CancelPay && answer.Outcome != Rejected && answer.Outcome != NotSent {
-		m.cancel(r.id)
+	switch answer.Outcome {
+	case Applied, AlreadyApplied, Duplicate:
+		r.past = past{known: true}
+	case Unknown:
+		r.past.doubt = true
+	case Rejected: // which is said only where nothing earlier speaks against it
+		r.past = past{}
+	case NotSent: // as before
 	}
-	r.learn()
 	if replay == 0 || !r.stands() && r.past == (past{}) {
 		delete(m.orders, r.id)
 		return
@@ -137,42 +139,46 @@ func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 	}
 }
 
-// learn draws from the answer what it means for later calls.
-func (r *remembered) learn() {
-	switch r.answer.Outcome {
-	case Unknown:
-		r.past.doubt = true
-	case NotSent: // as before
-	default:
-		r.past.doubt = false
-	}
-	if r.answer.Outcome == Duplicate || r.cancelled {
-		r.past.used = true
-	}
+// takeBack notes that the order is being cancelled by ourselves.
+func (m *Memory) takeBack(r *remembered) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.takingBack = true
 }
 
-// cancelling tells whether a cancel of the order is in flight.
-func (m *Memory) cancelling(id orderID) bool {
-	id.api = wechat.CancelPay
-	r := m.orders[id]
-	return r != nil && r.inFlight()
+// spent tells whether WeChat knows the number of an order for another reason than
+// an attempt of ours that was lost: that it says so then proves nothing.
+func (m *Memory) spent(id orderID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.orders[id.under(sibling[id.api])] != nil || m.cancelled(id)
 }
 
-// cancel says of the pay with this bill_no that it may have been taken back: where
-// its coins are is for WeChat to say now.
-func (m *Memory) cancel(id orderID) {
-	id.api = wechat.Pay
-	if r := m.orders[id]; r != nil {
-		r.cancelled = true
-		r.past.used = true
-	}
+// sibling is the other API that uses up numbers: they are unique in the whole
+// business.
+var sibling = map[*wechat.API]*wechat.API{wechat.Pay: wechat.Present, wechat.Present: wechat.Pay}
+
+// returned tells whether an order is known to be taken back.
+func (m *Memory) returned(id orderID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	cancel := m.orders[id.under(wechat.CancelPay)]
+	return id.api == wechat.Pay && cancel != nil && !cancel.inFlight() && cancel.past == past{known: true}
 }
 
-// expire forgets what is old. All orders are remembered equally long, so that the
-// first to be settled is the first to go.
+// cancelled tells whether an order has been cancelled, or may have been.
+func (m *Memory) cancelled(id orderID) bool {
+	return id.api == wechat.Pay && m.orders[id.under(wechat.CancelPay)] != nil
+}
+
+// expire forgets what is old.
 func (m *Memory) expire(now time.Time) {
-	for front := m.settled.Front(); front != nil && !now.Before(front.Value.(*remembered).forget); front = m.settled.Front() {
-		m.drop(front.Value.(*remembered))
+	for front := m.settled.Front(); front != nil; front = m.settled.Front() {
+		r := front.Value.(*remembered)
+		if now.Before(r.forget) {
+			return
+		}
+		m.drop(r)
 	}
 }
 

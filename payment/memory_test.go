@@ -21,35 +21,24 @@ func orderNumbered(t *testing.T, n int) wechat.Request {
 func TestTheOldestOrdersAreForgottenForNewOnes(t *testing.T) {
 	m := NewMemory()
 	for n := range maxRemembered + 10 {
-		r, turn := m.begin(orderNumbered(t, n))
+		r, turn, _ := m.begin(orderNumbered(t, n))
 		require.Equal(t, first, turn)
 		m.settle(r, Answer{Outcome: Applied}, time.Hour)
 	}
 	require.Len(t, m.orders, maxRemembered)
-	_, turn := m.begin(orderNumbered(t, 10))
+	_, turn, _ := m.begin(orderNumbered(t, 10))
 	require.Equal(t, again, turn)
-	_, turn = m.begin(orderNumbered(t, 9))
+	_, turn, _ = m.begin(orderNumbered(t, 9))
 	require.Equal(t, first, turn)
 }
 
 func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()
-		flying, _ := m.begin(orderNumbered(t, 0))
+		flying, _, _ := m.begin(orderNumbered(t, 0))
 		time.Sleep(time.Hour)
-		_, turn := m.begin(orderNumbered(t, 0))
+		_, turn, _ := m.begin(orderNumbered(t, 0))
 		require.Equal(t, shared, turn)
 		m.settle(flying, Answer{Outcome: Applied}, time.Minute)
 	})
-}
-
-// What an order in flight goes by is its own: a cancel that ends meanwhile writes to
-// what later calls go by.
-func TestACancelLeavesWhatAnOrderInFlightGoesBy(t *testing.T) {
-	m := NewMemory()
-	pay, _ := m.begin(orderNumbered(t, 0))
-	cancel, _ := m.begin(orderNumbered(t, 0).Cancel())
-	m.settle(cancel, Answer{Outcome: Applied}, time.Minute)
-	require.Equal(t, past{used: true}, pay.past)
-	require.Equal(t, past{}, pay.before)
 }

@@ -190,7 +190,9 @@ func TestAnUnknownOrderIsTakenBackWhereThatIsWanted(t *testing.T) {
 		require.True(t, w.order("b1").Returned)
 
 		w.weChat.Forget()
-		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome, "its number is used up")
+		again := w.pay("b1", 100)
+		require.Equal(t, payment.TakenBack, again.Problem, "its number is used up")
+		require.True(t, again.Replayed)
 	})
 }
 

@@ -64,10 +64,10 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 	if !order.Endpoint().API.Moves {
 		return p.pursue(ctx, order, creds, past{})
 	}
-	known, turn := p.Memory.begin(order)
+	known, turn, before := p.Memory.begin(order)
 	for turn == later {
 		<-known.done
-		known, turn = p.Memory.begin(order)
+		known, turn, before = p.Memory.begin(order)
 	}
 	switch turn {
 	case conflict:
@@ -86,8 +86,9 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 	// Until the end is known: what a panic leaves behind is honest, too.
 	answer := Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo()})
 	defer func() { p.Memory.settle(known, answer, p.Replay) }()
-	answer = p.pursue(ctx, order, creds, known.before)
-	if p.CancelUnknown && answer.Outcome == Unknown && order.Endpoint().API == wechat.Pay {
+	answer = p.pursue(ctx, order, creds, before)
+	if p.CancelUnknown && order.Endpoint().API == wechat.Pay && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
+		p.Memory.takeBack(known)
 		answer = p.takeBack(ctx, order, creds, answer)
 	}
 	return answer
@@ -97,7 +98,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) Answer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Deadline)
 	defer cancel()
-	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, past: before}
+	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
 	u.follow(ctx)
 	return u.answer()
 }
@@ -115,7 +116,7 @@ func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Cred
 		})
 	case cancelled.Outcome == Rejected && cancelled.Errcode == wechat.NoSuchOrder:
 		// WeChat's own words: there is no such order.
-		cancelled.Attempts = unknown.Attempts
+		cancelled.Attempts, cancelled.Replayed = unknown.Attempts, false
 		return cancelled
 	default:
 		return unknown

@@ -22,7 +22,8 @@ type pursuit struct {
 
 	host     int    // whose turn it is
 	attempts int    // how often the order may have left this host
-	past            // doubt also stands for earlier attempts of this call
+	before   past   // what earlier calls were told
+	doubt    bool   // an attempt, of this call or an earlier one, may have been carried out
 	last     *reply // WeChat's last readable answer
 	refusal  *Answer
 	cause    error // why the last attempt brought no end
@@ -137,10 +138,16 @@ func (u *pursuit) answer() Answer {
 	}
 }
 
-// mayBeDone tells whether the order may have been carried out, whatever the last
-// attempt says.
+// mayBeDone tells whether the order may have been carried out, and not taken back
+// since, whatever the last attempt says.
 func (u *pursuit) mayBeDone() bool {
-	return u.order.Endpoint().API.Moves && u.past != (past{})
+	return u.order.Endpoint().API.Moves && (u.doubt || u.before.known) && !u.processor.Memory.returned(idOf(u.order))
+}
+
+// isOurs tells whether an order that WeChat says was done before was done by an
+// attempt whose end was not seen.
+func (u *pursuit) isOurs() bool {
+	return u.doubt && !u.before.known && !u.processor.Memory.spent(idOf(u.order))
 }
 
 // judge tells what WeChat's last answer means, given what may have happened before.
@@ -150,9 +157,7 @@ func (u *pursuit) judge() Answer {
 	case wechat.Applied:
 		outcome = Applied
 	case wechat.Done:
-		// With a doubt, it is our own attempt that is met here, unless WeChat knew
-		// the number before.
-		if outcome = Duplicate; u.doubt && !u.used {
+		if outcome = Duplicate; u.isOurs() {
 			outcome = AlreadyApplied
 		}
 	case wechat.Unsure:

@@ -20,7 +20,7 @@ import (
 
 // maxAnswer is the size in bytes above which an answer is not read: WeChat's have
 // a few hundred.
-const maxAnswer = 1 << 20
+const maxAnswer = 64 << 10
 
 // Client sends to WeChat's access points.
 type Client struct {

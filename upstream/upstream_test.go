@@ -186,7 +186,7 @@ func gzipped(text string) string {
 }
 
 func TestAWholeAnswerIsReadAsItStands(t *testing.T) {
-	large := strings.Repeat("x", 1<<20)
+	large := strings.Repeat("x", 64<<10)
 	for _, c := range []struct {
 		name   string
 		answer string

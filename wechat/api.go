@@ -31,7 +31,7 @@ type API struct {
 var (
 	GetBalance = &API{Name: "getbalance", fields: v1Fields()}
 	Pay        = &API{Name: "pay", Moves: true, fields: v1Fields(amt, appRemark, billNo, payItem)}
-	CancelPay  = &API{Name: "cancelpay", Moves: true, fields: v1Fields(billNo, payItem)}
+	CancelPay  = &API{Name: "cancelpay", Moves: true, fields: v1Fields(billNo, cancelledItem)}
 	Present    = &API{Name: "present", Moves: true, fields: v1Fields(billNo, presentCounts)}
 )
 

@@ -16,6 +16,8 @@ type field struct {
 	number bool
 	// optional fields are left out of body and signatures where they are empty.
 	optional bool
+	// incidental fields say nothing about which order it is.
+	incidental bool
 	// filled by the sidecar where the caller leaves it out: a value, or (appid,
 	// offer_id, ts) what Complete and Sign know.
 	filled   bool
@@ -31,13 +33,14 @@ var (
 	openid  = field{name: "openid", check: checkID}
 	pf      = field{name: "pf", filled: true, fallback: "android", check: checkText}
 	ts      = field{name: "ts", number: true, filled: true, check: checkTimestamp}
-	userIP  = field{name: "user_ip", optional: true, check: checkIP}
+	userIP  = field{name: "user_ip", optional: true, incidental: true, check: checkIP}
 	zoneID  = field{name: "zone_id", filled: true, fallback: "1", check: checkText}
 
 	amt           = field{name: "amt", number: true, check: checkAmount}
 	appRemark     = field{name: "app_remark", optional: true, check: checkText}
 	billNo        = field{name: "bill_no", check: checkBillNo}
 	payItem       = field{name: "pay_item", optional: true, check: checkText}
+	cancelledItem = field{name: "pay_item", optional: true, incidental: true, check: checkText}
 	presentCounts = field{name: "present_counts", number: true, check: checkAmount}
 )
 

@@ -70,7 +70,7 @@ func (r Request) To(env Environment) Request {
 func (r Request) Fingerprint() [sha256.Size]byte {
 	text := make([]byte, 0, 256)
 	for i, f := range r.endpoint.API.fields {
-		if f.name != ts.name && r.values[i] != "" {
+		if f.name != ts.name && !f.incidental && r.values[i] != "" {
 			text = append(text, f.name...)
 			text = append(text, 0) // in no value: Decode refuses control characters
 			text = append(text, r.values[i]...)
