@@ -90,9 +90,10 @@ func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, before past
 	id, fingerprint := idOf(order), order.Fingerprint()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.expire(time.Now())
+	now := time.Now()
+	m.expire(now)
 
-	if known := m.orders[id]; known != nil {
+	if known := m.orders[id]; known != nil && (known.inFlight() || now.Before(known.forget)) {
 		same, cancelled := known.fingerprint == fingerprint, m.cancelled(id)
 		switch {
 		case !same && (known.inFlight() || known.stands() || known.past.doubt):
@@ -105,8 +106,8 @@ func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, before past
 			return known, again, past{}
 		}
 		before = known.past
-		m.drop(known)
 	}
+	m.drop(m.orders[id])
 	r = &remembered{id: id, fingerprint: fingerprint, past: before, done: make(chan struct{})}
 	m.orders[id] = r
 	return r, first, before
@@ -171,7 +172,8 @@ func (m *Memory) cancelled(id orderID) bool {
 	return id.api == wechat.Pay && m.orders[id.under(wechat.CancelPay)] != nil
 }
 
-// expire forgets what is old.
+// expire forgets what is old. Where replay was changed, some of it stays a little
+// longer and is passed over.
 func (m *Memory) expire(now time.Time) {
 	for front := m.settled.Front(); front != nil; front = m.settled.Front() {
 		r := front.Value.(*remembered)
@@ -183,6 +185,9 @@ func (m *Memory) expire(now time.Time) {
 }
 
 func (m *Memory) drop(r *remembered) {
+	if r == nil {
+		return
+	}
 	m.settled.Remove(r.place)
 	delete(m.orders, r.id)
 }

@@ -42,3 +42,20 @@ func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
 		m.settle(flying, Answer{Outcome: Applied}, time.Minute)
 	})
 }
+
+func TestAShorterReplayIsKeptBehindALongerOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		long, _, _ := m.begin(orderNumbered(t, 0))
+		m.settle(long, Answer{Outcome: Applied}, time.Hour)
+		short, _, _ := m.begin(orderNumbered(t, 1))
+		m.settle(short, Answer{Outcome: Applied}, time.Minute)
+
+		time.Sleep(time.Minute)
+		_, turn, before := m.begin(orderNumbered(t, 1))
+		require.Equal(t, first, turn)
+		require.Equal(t, past{}, before)
+		_, turn, _ = m.begin(orderNumbered(t, 0))
+		require.Equal(t, again, turn)
+	})
+}

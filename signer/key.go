@@ -34,6 +34,12 @@ const Size = 2 * sha256.Size
 // A Key is safe for concurrent use, and shows nothing of itself when printed,
 // logged or marshalled.
 type Key struct {
+	// Behind a func: fmt asks no method of a Key in another struct's unexported
+	// field and prints what it is made of, here an address.
+	secret func() secret
+}
+
+type secret struct {
 	text         string
 	inner, outer []byte // marshalled SHA-256 states
 }
@@ -47,7 +53,8 @@ func NewKey(text string) *Key {
 	} else {
 		copy(block[:], text)
 	}
-	return &Key{text: text, inner: absorb(block, 0x36), outer: absorb(block, 0x5c)}
+	s := secret{text: text, inner: absorb(block, 0x36), outer: absorb(block, 0x5c)}
+	return &Key{func() secret { return s }}
 }
 
 // absorb returns the SHA-256 state after a key's block, padded as RFC 2104 says.
@@ -77,7 +84,7 @@ type signing struct {
 var signings = sync.Pool{New: func() any { return &signing{digest: sha256.New()} }}
 
 // appendHMAC appends the hex HMAC-SHA256 of s.text.
-func (k *Key) appendHMAC(dst []byte, s *signing) []byte {
+func (k secret) appendHMAC(dst []byte, s *signing) []byte {
 	s.restore(k.inner)
 	s.digest.Write(s.text)
 	sum := s.digest.Sum(s.sum[:0])
@@ -104,7 +111,7 @@ func (s *signing) release() {
 // Equal tells whether both keys sign alike, in a time that tells nothing about how
 // far they agree.
 func (k *Key) Equal(other *Key) bool {
-	return k != nil && other != nil && hmac.Equal(k.inner, other.inner)
+	return k != nil && other != nil && hmac.Equal(k.secret().inner, other.secret().inner)
 }
 
 const hidden = "REDACTED"

@@ -106,6 +106,7 @@ func TestAKeyNeverShowsItself(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", key, "inside", struct{ K *signer.Key }{key})
 
 	shown := fmt.Sprintf("%v %+v %#v %s %q %x %d %v", key, key, key, key, key, key, key, []any{key}) +
+		fmt.Sprintf("%v %+v %#v %s %d", struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}) +
 		string(inJSON) + log.String()
 	require.NotContains(t, shown, "canary")
 	require.NotContains(t, shown, hex.EncodeToString([]byte("canary")))

@@ -23,8 +23,9 @@ type V1 struct {
 func (r V1) AppendSig(dst []byte, midasKey *Key) []byte {
 	s := signings.Get().(*signing)
 	defer s.release()
-	s.text = r.AppendSigText(s.text, midasKey.text)
-	return midasKey.appendHMAC(dst, s)
+	key := midasKey.secret()
+	s.text = r.AppendSigText(s.text, key.text)
+	return key.appendHMAC(dst, s)
 }
 
 // AppendMPSig appends mp_sig, made with the player's session_key. It covers the
@@ -33,8 +34,9 @@ func (r V1) AppendSig(dst []byte, midasKey *Key) []byte {
 func (r V1) AppendMPSig(dst []byte, sessionKey *Key, accessToken, sig string) []byte {
 	s := signings.Get().(*signing)
 	defer s.release()
-	s.text = r.AppendMPSigText(s.text, sessionKey.text, accessToken, sig)
-	return sessionKey.appendHMAC(dst, s)
+	key := sessionKey.secret()
+	s.text = r.AppendMPSigText(s.text, key.text, accessToken, sig)
+	return key.appendHMAC(dst, s)
 }
 
 // AppendSigText appends the text that sig signs. The key is part of it: pass a

@@ -193,18 +193,26 @@ func (r Request) appendBody(dst []byte, params []signer.Param) []byte {
 // Outbound is a message ready to leave for WeChat. Query and body hold secrets;
 // printed or logged it shows its path only.
 type Outbound struct {
-	path, query string
-	body        []byte
+	path string
+	// Behind a func: fmt asks no method of an Outbound in another struct's
+	// unexported field and prints what it is made of, here an address.
+	secret func() (query string, body []byte)
 }
 
 // Path returns the URL's path.
 func (o Outbound) Path() string { return o.path }
 
 // Query returns the URL's encoded query, which holds the access_token.
-func (o Outbound) Query() string { return o.query }
+func (o Outbound) Query() string {
+	query, _ := o.secret()
+	return query
+}
 
 // Body returns the bytes to send. They must not be changed.
-func (o Outbound) Body() []byte { return o.body }
+func (o Outbound) Body() []byte {
+	_, body := o.secret()
+	return body
+}
 
 // Format shows the path alone.
 func (o Outbound) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "POST "+o.path) }

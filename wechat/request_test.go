@@ -149,6 +149,10 @@ func TestTheTokenIsEscapedInTheQuery(t *testing.T) {
 func TestAnOutboundMessageShowsOnlyItsPath(t *testing.T) {
 	out := sign(t, decode(t, "/cgi-bin/midas/getbalance", `{"openid":"o1"}`))
 	require.Equal(t, "POST /cgi-bin/midas/getbalance POST /cgi-bin/midas/getbalance", fmt.Sprintf("%v %+v", out, out))
+
+	inside := fmt.Sprintf("%v %+v %#v %s", struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out})
+	require.NotContains(t, inside, "ACCESSTOKEN")
+	require.NotContains(t, inside, "openid")
 }
 
 func TestCanonicalTextsAreMasked(t *testing.T) {

@@ -21,7 +21,7 @@ func newOutbound(path, accessToken string, body []byte) Outbound {
 	if accessToken != "" {
 		query = "access_token=" + url.QueryEscape(accessToken)
 	}
-	return Outbound{path: path, query: query, body: body}
+	return Outbound{path: path, secret: func() (string, []byte) { return query, body }}
 }
 
 // StableToken returns the call that asks for the app's access_token in normal

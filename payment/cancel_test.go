@@ -1,0 +1,136 @@
+package payment_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/payment"
+	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
+)
+
+// How a pay and its cancel look to each other, whoever comes first.
+
+func TestAPayThatIsCancelledWhileItIsInFlightIsNotSaidToBeApplied(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.Pay && c.Attempt == 1 {
+				return simulator.Fault{Kind: "hang_after"}
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		var inFlight, joined payment.Answer
+		callers.Go(func() { inFlight = w.pay("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		callers.Go(func() { joined = w.pay("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, inFlight.Outcome)
+		require.Equal(t, payment.Duplicate, joined.Outcome)
+	})
+}
+
+func TestACancelIsRememberedThoughItsPayIsForgotten(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		time.Sleep(w.processor.Replay + time.Minute)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
+
+func TestEqualCancelsAtOnceAreOne(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		w.suffer("lost_after")
+		began := time.Now()
+		var callers sync.WaitGroup
+		for range 10 {
+			callers.Go(func() {
+				if answer := w.cancel("b1"); answer.Outcome != payment.AlreadyApplied {
+					t.Errorf("%s: %s", answer.Outcome, answer.Body)
+				}
+			})
+		}
+		callers.Wait()
+		require.Less(t, time.Since(began), time.Second)
+		require.Equal(t, 2, w.weChat.Attempts(wechat.CancelPay, simulator.OrderID{AppID: appID, Environment: wechat.Official, BillNo: "b1"}))
+	})
+}
+
+func TestARepeatWhileAnOrderIsTakenBackGetsItsEnd(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.Pay || c.Attempt == 1 {
+				return simulator.Fault{Kind: "hang_after"}
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		for _, wait := range []time.Duration{0, 5 * time.Second, 5500 * time.Millisecond, 1500 * time.Millisecond, time.Minute} {
+			time.Sleep(wait)
+			callers.Go(func() {
+				if answer := w.pay("b1", 100); answer.Problem != payment.TakenBack {
+					t.Errorf("%s: %s", answer.Outcome, answer.Body)
+				}
+			})
+		}
+		callers.Wait()
+		require.True(t, w.order("b1").Returned)
+	})
+}
+
+func TestAnOrderThatThisCallDidNotMakeIsNotTakenBack(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		elsewhere := *w.processor
+		elsewhere.Memory = payment.NewMemory() // another sidecar
+		body := w.request(wechat.At(wechat.Pay, wechat.Official), `{"openid":"`+player+`","amt":100,"bill_no":"b1"}`)
+		require.Equal(t, payment.Applied, elsewhere.Process(context.Background(), body, w.credentials).Outcome)
+
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.Pay {
+				return simulator.Fault{Kind: "lost_before"}
+			}
+			return simulator.Fault{}
+		})
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		require.False(t, w.order("b1").Returned)
+	})
+}
+
+func TestACancelIsTheSameHoweverMuchElseItSays(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "lost_after"} })
+		pay := w.request(wechat.At(wechat.Pay, wechat.Official), `{"openid":"`+player+`","amt":100,"bill_no":"b1","pay_item":"sword","user_ip":"203.0.113.7"}`)
+		require.Equal(t, payment.Unknown, w.processor.Process(context.Background(), pay, w.credentials).Outcome)
+
+		w.weChat.Forget()
+		require.Equal(t, payment.AlreadyApplied, w.cancel("b1").Outcome, "and no conflict with our own")
+	})
+}
+
+func TestANumberThatAPresentUsesProvesNothingAboutAPay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, simulator.Options{})
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.Attempt == 1 {
+				return simulator.Fault{Kind: "lost_before"}
+			}
+			return simulator.Fault{}
+		})
+		present := w.request(wechat.At(wechat.Present, wechat.Official), `{"openid":"`+player+`","present_counts":5,"bill_no":"b1"}`)
+		require.Equal(t, payment.Duplicate, w.processor.Process(context.Background(), present, w.credentials).Outcome)
+	})
+}
