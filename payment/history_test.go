@@ -232,7 +232,7 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said rejected, and is applied"))
 	case payment.NotSent:
 		if c.answer.Problem != payment.BillNoConflict {
-			require.True(h.t, !applied || h.elsewhere(c), why("said not sent, and is applied"))
+			require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said not sent, and is applied"))
 		}
 	case payment.Unknown: // may be anything
 	}

@@ -147,17 +147,19 @@ func (m *Memory) takeBack(r *remembered) {
 	r.takingBack = true
 }
 
-// spent tells whether WeChat knows the number of an order for another reason than
-// an attempt of ours that was lost: that it says so then proves nothing.
+// spent tells whether WeChat may know the number of a pay or present for another
+// reason than an attempt of ours that was lost: that it says so then proves nothing.
+// Numbers are unique in the whole business, so another API may have used this one up.
 func (m *Memory) spent(id orderID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.orders[id.under(sibling[id.api])] != nil || m.cancelled(id)
+	for _, api := range []*wechat.API{wechat.Pay, wechat.Present, wechat.CancelPay} {
+		if api != id.api && m.orders[id.under(api)] != nil {
+			return id.api != wechat.CancelPay
+		}
+	}
+	return false
 }
-
-// sibling is the other API that uses up numbers: they are unique in the whole
-// business.
-var sibling = map[*wechat.API]*wechat.API{wechat.Pay: wechat.Present, wechat.Present: wechat.Pay}
 
 // returned tells whether an order is known to be taken back.
 func (m *Memory) returned(id orderID) bool {
