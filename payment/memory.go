@@ -3,6 +3,7 @@ package payment
 import (
 	"container/list"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -151,14 +152,14 @@ func (m *Memory) takeBack(r *remembered) {
 // reason than an attempt of ours that was lost: that it says so then proves nothing.
 // Numbers are unique in the whole business, so another API may have used this one up.
 func (m *Memory) spent(id orderID) bool {
+	if id.api == wechat.CancelPay {
+		return false
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, api := range []*wechat.API{wechat.Pay, wechat.Present, wechat.CancelPay} {
-		if api != id.api && m.orders[id.under(api)] != nil {
-			return id.api != wechat.CancelPay
-		}
-	}
-	return false
+	return slices.ContainsFunc(wechat.APIs, func(api *wechat.API) bool {
+		return api != id.api && m.orders[id.under(api)] != nil
+	})
 }
 
 // returned tells whether an order is known to be taken back.
