@@ -97,6 +97,8 @@ func TestAnOrderThatThisCallDidNotMakeIsNotTakenBack(t *testing.T) {
 		require.Equal(t, payment.Applied, elsewhere.Process(context.Background(), body, w.credentials).Outcome)
 
 		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome, "though an attempt of this call was lost")
 		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
 			if c.API == wechat.Pay {
 				return simulator.Fault{Kind: "lost_before"}
@@ -132,5 +134,62 @@ func TestANumberThatAPresentUsesProvesNothingAboutAPay(t *testing.T) {
 		})
 		present := w.request(wechat.At(wechat.Present, wechat.Official), `{"openid":"`+player+`","present_counts":5,"bill_no":"b1"}`)
 		require.Equal(t, payment.Duplicate, w.processor.Process(context.Background(), present, w.credentials).Outcome)
+	})
+}
+
+func TestARepeatWhileAnOrderIsLookedForToTakeItBackSendsNothing(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.Pay && time.Since(epoch) < 10*time.Second || c.API == wechat.CancelPay && c.Attempt == 1 {
+				return simulator.Fault{Kind: "hang_before"}
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		for _, wait := range []time.Duration{0, 11 * time.Second} {
+			time.Sleep(wait)
+			callers.Go(func() {
+				if answer := w.pay("b1", 100); answer.Outcome != payment.Rejected || answer.Errcode != wechat.NoSuchOrder {
+					t.Errorf("%s: %s", answer.Outcome, answer.Body)
+				}
+			})
+		}
+		callers.Wait()
+		require.Zero(t, w.order("b1").Applied)
+	})
+}
+
+// epoch is when every bubble of testing/synctest begins.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.Pay && c.Attempt == 1 {
+				return simulator.Fault{Kind: "drip_after"} // applied at once, told after seconds
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		var slow, after payment.Answer
+		callers.Go(func() { slow = w.pay("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		callers.Go(func() { after = w.pay("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Applied, slow.Outcome)
+		require.Equal(t, payment.Duplicate, after.Outcome)
+	})
+}
+
+func TestAPayThatWasCancelledAndCannotBeSentAgainIsNotInDoubt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		w.store.forget("app")
+		w.reload()
+		require.Equal(t, payment.NotSent, w.pay("b1", 100).Outcome)
 	})
 }
