@@ -69,10 +69,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.midas = app.(*Midas)
 	var values resolver
-	if h.maxAmount, err = values.count(h.MaxAmount); err != nil {
+	if h.maxAmount, err = resolve(values, h.MaxAmount, 0, parseCount); err != nil {
 		return fmt.Errorf("max_amount: %w", err)
 	}
-	if h.maxBody, err = values.size(h.MaxBody, defaultMaxBody); err != nil {
+	if h.maxBody, err = resolve(values, h.MaxBody, defaultMaxBody, parseSize); err != nil {
 		return fmt.Errorf("max_body: %w", err)
 	}
 	return nil

@@ -120,13 +120,13 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		return err
 	}
 	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel"}
-	if m.processor.Deadline, err = values.duration(m.Deadline, defaultDeadline); err != nil {
+	if m.processor.Deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
 		return fmt.Errorf("deadline: %w", err)
 	}
-	if m.processor.AttemptTimeout, err = values.duration(m.AttemptTimeout, defaultAttemptTimeout); err != nil {
+	if m.processor.AttemptTimeout, err = resolve(values, m.AttemptTimeout, defaultAttemptTimeout, parseDuration); err != nil {
 		return fmt.Errorf("attempt_timeout: %w", err)
 	}
-	if m.processor.Replay, err = values.replay(m.Replay); err != nil {
+	if m.processor.Replay, err = resolve(values, m.Replay, defaultReplay, parseReplay); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 	m.lasting.allow(m.processor)

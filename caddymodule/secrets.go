@@ -116,7 +116,7 @@ func (v *Vault) open(values resolver) (*vault.Store, error) {
 		}
 	}
 	var err error
-	if config.Timeout, err = values.duration(v.Timeout, 0); err != nil {
+	if config.Timeout, err = resolve(values, v.Timeout, 0, parseDuration); err != nil {
 		return nil, fmt.Errorf("timeout: %w", err)
 	}
 	if config.Auth, err = v.Auth.method(values); err != nil {

@@ -69,50 +69,16 @@ func (r resolver) credential(value string) (func() (string, error), error) {
 	return func() (string, error) { return r.text(value) }, nil
 }
 
-func (r resolver) duration(s Setting, fallback time.Duration) (time.Duration, error) {
+// resolve gives a setting its meaning, which is fallback where it is not set.
+func resolve[T any](r resolver, s Setting, fallback T, parse func(string) (T, error)) (T, error) {
 	if s == "" {
 		return fallback, nil
 	}
 	text, err := r.text(string(s))
 	if err != nil {
-		return 0, err
+		return fallback, err
 	}
-	return parseDuration(text)
-}
-
-// replay is duration, but for 0, which is none.
-func (r resolver) replay(s Setting) (time.Duration, error) {
-	if s == "" {
-		return defaultReplay, nil
-	}
-	text, err := r.text(string(s))
-	if err != nil {
-		return 0, err
-	}
-	return parseReplay(text)
-}
-
-func (r resolver) size(s Setting, fallback int64) (int64, error) {
-	if s == "" {
-		return fallback, nil
-	}
-	text, err := r.text(string(s))
-	if err != nil {
-		return 0, err
-	}
-	return parseSize(text)
-}
-
-// count returns the number, 0 where none is set.
-func (r resolver) count(s Setting) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	text, err := r.text(string(s))
-	if err != nil {
-		return 0, err
-	}
-	return parseCount(text)
+	return parse(text)
 }
 
 func parseDuration(text string) (time.Duration, error) {
@@ -126,6 +92,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// parseReplay is parseDuration, but for 0, which is none.
 func parseReplay(text string) (time.Duration, error) {
 	if text == "0" {
 		return 0, nil
