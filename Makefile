@@ -19,7 +19,7 @@ test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	$(GO) test $(RACE) -timeout 15m ./...
 	$(GO) test -run Allocates ./signer
-	$(GO) test -run NoAnswerLies -v ./payment
+	$(GO) test -run 'NoAnswerLies|Orders' -v ./payment
 
 vault: ## Compile the Vault that the tests use
 	@test -e "$(MIDAS_TEST_VAULT)" || echo "Compiling HashiCorp's Vault to test against: some minutes, once."

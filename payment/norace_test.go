@@ -2,4 +2,7 @@
 
 package payment_test
 
-const defaultHistories = 10_000
+const (
+	defaultHistories = 10_000
+	manyOrders       = 10_000
+)

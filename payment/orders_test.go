@@ -262,39 +262,49 @@ func TestWhatWasUnknownIsSentAgainAndFound(t *testing.T) {
 // With one attempt in twenty going wrong, nearly every order ends definite and
 // hardly any more is sent than has to be.
 func TestNearlyAllOrdersEndDefiniteWithFewAttempts(t *testing.T) {
-	const orders = 5_000
 	inFakeTime(t, func(t *testing.T, w *world) {
-		require.NoError(t, w.weChat.Edit(func(s *simulator.State) { s.Apps[appID].Players[player].Official.Balance = 1 << 30 }))
-		kinds := simulator.Kinds()
-		var mu sync.Mutex
-		random := rand.New(rand.NewPCG(1, 2))
-		w.weChat.Misbehave(func(simulator.Call) simulator.Fault {
-			mu.Lock()
-			defer mu.Unlock()
-			if random.Float64() >= 0.05 {
-				return simulator.Fault{}
-			}
-			return simulator.Fault{Kind: kinds[random.IntN(len(kinds))].Name}
-		})
-		before := runtime.NumGoroutine()
+		unknown, attempts := w.payMany(manyOrders, 0.05)
+		t.Logf("%d orders: %d attempts, %d unknown", manyOrders, attempts, unknown)
+		require.LessOrEqual(t, unknown, manyOrders/1000)
+		require.LessOrEqual(t, float64(attempts), 1.1*manyOrders)
+	})
+}
 
-		var unknown, attempts int
-		for i := range orders {
-			answer := w.pay(fmt.Sprint("b", i), 1)
-			attempts += answer.Attempts
-			if answer.Outcome == payment.Unknown {
-				unknown++
-			}
-		}
-		t.Logf("%d orders: %d attempts, %d unknown", orders, attempts, unknown)
-		require.LessOrEqual(t, unknown, orders/1000)
-		require.LessOrEqual(t, float64(attempts), 1.1*orders)
+func TestNoGoroutineIsLeftAfterManyOrdersThatWentWrong(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		before := runtime.NumGoroutine()
+		unknown, attempts := w.payMany(manyOrders, 0.5)
+		t.Logf("%d orders: %d attempts, %d unknown", manyOrders, attempts, unknown)
 
 		require.NoError(t, w.weChat.Settle(context.Background()))
 		w.hangUp()
 		synctest.Wait()
 		require.LessOrEqual(t, runtime.NumGoroutine(), before)
 	})
+}
+
+// payMany pays n orders, of whose attempts a share goes wrong in any way.
+func (w *world) payMany(n int, share float64) (unknown, attempts int) {
+	require.NoError(w.t, w.weChat.Edit(func(s *simulator.State) { s.Apps[appID].Players[player].Official.Balance = 1 << 30 }))
+	kinds := simulator.Kinds()
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(1, 2))
+	w.weChat.Misbehave(func(simulator.Call) simulator.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if random.Float64() >= share {
+			return simulator.Fault{}
+		}
+		return simulator.Fault{Kind: kinds[random.IntN(len(kinds))].Name}
+	})
+	for i := range n {
+		answer := w.pay(fmt.Sprint("b", i), 1)
+		attempts += answer.Attempts
+		if answer.Outcome == payment.Unknown {
+			unknown++
+		}
+	}
+	return unknown, attempts
 }
 
 func TestAnAnswerThatIsNotWeChatsNamesTheOrder(t *testing.T) {

@@ -2,5 +2,8 @@
 
 package payment_test
 
-// The race detector makes a history ten times slower.
-const defaultHistories = 1_000
+// The race detector makes everything ten times slower.
+const (
+	defaultHistories = 1_000
+	manyOrders       = 2_000
+)
