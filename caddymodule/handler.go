@@ -115,10 +115,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	defer h.midas.lasting.calls.Enter()()
 	var answer payment.Answer
-	switch {
-	case err != nil:
+	if err != nil {
 		answer = refusal(err, call)
-	default:
+	} else {
 		answer = h.midas.processor.Process(r.Context(), call.request, call.game.credentials)
 	}
 	h.log(call, answer, time.Since(began))

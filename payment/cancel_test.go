@@ -16,14 +16,19 @@ import (
 
 // How a pay and its cancel look to each other, whoever comes first.
 
+// sufferPay lets the first attempt of every pay go wrong, and nothing else.
+func (w *world) sufferPay(kind string) {
+	w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+		if c.API == wechat.Pay && c.Attempt == 1 {
+			return simulator.Fault{Kind: kind}
+		}
+		return simulator.Fault{}
+	})
+}
+
 func TestAPayThatIsCancelledWhileItIsInFlightIsNotSaidToBeApplied(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
-			if c.API == wechat.Pay && c.Attempt == 1 {
-				return simulator.Fault{Kind: "hang_after"}
-			}
-			return simulator.Fault{}
-		})
+		w.sufferPay("hang_after")
 		var callers sync.WaitGroup
 		var inFlight, joined payment.Answer
 		callers.Go(func() { inFlight = w.pay("b1", 100) })
@@ -166,12 +171,7 @@ var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
-			if c.API == wechat.Pay && c.Attempt == 1 {
-				return simulator.Fault{Kind: "drip_after"} // applied at once, told after seconds
-			}
-			return simulator.Fault{}
-		})
+		w.sufferPay("drip_after") // applied at once, told after seconds
 		var callers sync.WaitGroup
 		var slow, after payment.Answer
 		callers.Go(func() { slow = w.pay("b1", 100) })

@@ -170,7 +170,8 @@ func (m *Memory) returned(id orderID) bool {
 	return id.api == wechat.Pay && cancel != nil && !cancel.inFlight() && cancel.past == past{known: true}
 }
 
-// cancelled tells whether an order has been cancelled, or may have been.
+// cancelled tells whether an order has been cancelled, or may have been. Like expire
+// and drop, it is called with mu held.
 func (m *Memory) cancelled(id orderID) bool {
 	return id.api == wechat.Pay && m.orders[id.under(wechat.CancelPay)] != nil
 }

@@ -58,8 +58,9 @@ type Processor struct {
 
 // Process carries out the order, or gives the answer of an earlier call that said
 // the same. It is followed to its end though ctx is cancelled: a caller that hangs
-// up does not undo what was sent. Process returns after Deadline at the latest,
-// or twice that with CancelUnknown.
+// up does not undo what was sent. Following it takes Deadline at the most, or twice
+// that with CancelUnknown; a call that meets the same order in flight waits for that
+// one's end first.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
 	if !order.Endpoint().API.Moves {
 		return p.pursue(ctx, order, creds, past{})

@@ -26,11 +26,20 @@ func ReadAnswer(body []byte) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	code, err := strconv.Atoi(string(members["errcode"]))
+	code, err := errcodeOf(members)
 	if err != nil {
-		return Answer{}, errUnreadable
+		return Answer{}, err
 	}
 	return Answer{Errcode: code, Errmsg: stringOf(members["errmsg"])}, nil
+}
+
+// errcodeOf returns the errcode among the members of an answer.
+func errcodeOf(members map[string]jsontext.Value) (int, error) {
+	code, err := strconv.Atoi(string(members["errcode"]))
+	if err != nil {
+		return 0, errUnreadable
+	}
+	return code, nil
 }
 
 // readObject returns the members of the one JSON object in body, unparsed.

@@ -97,7 +97,7 @@ func (d *decoder) readMember(r *Request) {
 	}
 	d.name, _ = jsontext.AppendUnquote(d.name[:0], quoted)
 
-	at := slices.IndexFunc(r.endpoint.API.fields, func(f field) bool { return f.name == string(d.name) })
+	at := r.endpoint.API.index(string(d.name))
 	if at < 0 {
 		d.readStranger(r)
 		return

@@ -46,8 +46,8 @@ func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error)
 	if err != nil {
 		return secrets.Value{}, 0, fmt.Errorf("reading the token: %w", err)
 	}
-	if answer, err := ReadAnswer(body); err == nil && answer.Errcode != 0 {
-		return secrets.Value{}, 0, TokenError{answer.Errcode}
+	if code, err := errcodeOf(members); err == nil && code != 0 {
+		return secrets.Value{}, 0, TokenError{code}
 	}
 	token = secrets.NewValue(stringOf(members["access_token"]))
 	seconds, err := strconv.ParseUint(string(members["expires_in"]), 10, 31)
