@@ -7,15 +7,22 @@ import (
 	"errors"
 )
 
-// ErrNotFound says that a store answered and holds no secret at the path. Any
-// other error of a store means that it could not be asked.
-var ErrNotFound = errors.New("no such secret")
+// What an error of a store says of more than the one read. Any other error is about
+// what was asked for, such as a path that may not be read.
+var (
+	// ErrNotFound says that the store answered and holds no secret at the path.
+	ErrNotFound = errors.New("no such secret")
+
+	// ErrUnavailable says that the store could not be asked, whatever for. The
+	// store tells its log when that begins and ends.
+	ErrUnavailable = errors.New("the secret store cannot be used")
+)
 
 // Store reads secrets by path.
 type Store interface {
 	// Read returns the fields of the secret at path as the store holds them
-	// now. The error is ErrNotFound, perhaps wrapped, where there is none; it
-	// never carries a secret.
+	// now. The error is, perhaps wrapped, ErrNotFound where there is none and
+	// ErrUnavailable where nobody answers; it never carries a secret.
 	Read(ctx context.Context, path string) (Secret, error)
 }
 

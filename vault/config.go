@@ -3,6 +3,7 @@ package vault
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -40,6 +41,10 @@ type Config struct {
 	// Timeout bounds one request, default 2s. A read takes one, and up to four
 	// where it has to log in or to find out the version of the mount.
 	Timeout time.Duration
+
+	// Log is told when Vault, or the login, begins to fail and when that ends.
+	// Default: nobody is.
+	Log *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -50,6 +55,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 2 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
