@@ -1,6 +1,6 @@
 // Command vaultserver is a real HashiCorp Vault for the tests: Vault's own
-// core, HTTP API, KV secrets engine and AppRole auth method, with storage in
-// memory and nothing else built in.
+// core, HTTP API, KV secrets engine and auth methods, with storage in memory and
+// nothing else built in.
 //
 // It prints "listening on <address>" once it accepts connections and stops when
 // its standard input is closed, so that it never outlives the test that started
@@ -12,6 +12,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
@@ -22,26 +23,26 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	kv "github.com/hashicorp/vault-plugin-secrets-kv"
-	"github.com/hashicorp/vault/builtin/credential/approle"
 	vaulthttp "github.com/hashicorp/vault/http"
 	"github.com/hashicorp/vault/internalshared/configutil"
-	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/physical/inmem"
 	"github.com/hashicorp/vault/vault"
 )
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "`address` to listen on")
+	certFile := flag.String("tls-cert", "", "PEM `file` of a certificate: speak TLS, and ask for the client's certificate")
+	keyFile := flag.String("tls-key", "", "PEM `file` of its key")
 	level := flag.String("log-level", "error", "log `level`: trace, debug, info, warn, error or off")
 	flag.Parse()
 
-	if err := serve(*listen, hclog.LevelFromString(*level)); err != nil {
+	if err := serve(*listen, *certFile, *keyFile, hclog.LevelFromString(*level)); err != nil {
 		log.Fatal("vaultserver: ", err)
 	}
 }
 
-func serve(address string, level hclog.Level) error {
+func serve(address, certFile, keyFile string, level hclog.Level) error {
 	logger := hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: level})
 
 	storage, err := inmem.NewInmem(nil, logger)
@@ -53,8 +54,8 @@ func serve(address string, level hclog.Level) error {
 		Logger:   logger,
 		// Locking memory needs a privilege that tests should not need.
 		DisableMlock:       true,
-		LogicalBackends:    map[string]logical.Factory{"kv": kv.Factory},
-		CredentialBackends: map[string]logical.Factory{"approle": approle.Factory},
+		LogicalBackends:    builtin[consts.PluginTypeSecrets],
+		CredentialBackends: builtin[consts.PluginTypeCredential],
 		BuiltinRegistry:    registry{},
 	})
 	if err != nil {
@@ -71,6 +72,9 @@ func serve(address string, level hclog.Level) error {
 			ListenerConfig: &configutil.Listener{},
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
+		// As Vault's own listener does: whether a certificate is good, the auth
+		// method decides.
+		TLSConfig: &tls.Config{ClientAuth: tls.RequestClientCert},
 	}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -78,5 +82,8 @@ func serve(address string, level hclog.Level) error {
 	}()
 
 	fmt.Println("listening on", listener.Addr())
+	if certFile != "" {
+		return server.ServeTLS(listener, certFile, keyFile)
+	}
 	return server.Serve(listener)
 }

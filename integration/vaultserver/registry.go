@@ -1,19 +1,29 @@
 package main
 
 import (
+	jwt "github.com/hashicorp/vault-plugin-auth-jwt"
+	kubernetes "github.com/hashicorp/vault-plugin-auth-kubernetes"
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/builtin/credential/approle"
+	"github.com/hashicorp/vault/builtin/credential/cert"
+	"github.com/hashicorp/vault/builtin/credential/userpass"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // registry tells Vault which plugins are built in. Vault's own registry links
-// every cloud and database SDK there is; the tests need two plugins.
+// every cloud and database SDK there is; the tests need these plugins only.
 type registry struct{}
 
 var builtin = map[consts.PluginType]map[string]logical.Factory{
-	consts.PluginTypeSecrets:    {"kv": kv.Factory},
-	consts.PluginTypeCredential: {"approle": approle.Factory},
+	consts.PluginTypeSecrets: {"kv": kv.Factory},
+	consts.PluginTypeCredential: {
+		"approle":    approle.Factory,
+		"cert":       cert.Factory,
+		"jwt":        jwt.Factory,
+		"kubernetes": kubernetes.Factory,
+		"userpass":   userpass.Factory,
+	},
 }
 
 func (registry) Contains(name string, kind consts.PluginType) bool {
