@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
@@ -26,18 +25,13 @@ func (a AppRole) check() error {
 	if a.SecretID == nil {
 		return errors.New("approle: secret_id is required")
 	}
-	if err := checkPath(a.mount()); err != nil {
-		return fmt.Errorf("approle: mount %w", err)
+	if err := a.mount().check(); err != nil {
+		return fmt.Errorf("approle: %w", err)
 	}
 	return nil
 }
 
-func (a AppRole) mount() string {
-	if mount := strings.Trim(a.Mount, "/"); mount != "" {
-		return mount
-	}
-	return "approle"
-}
+func (a AppRole) mount() mount { return mountOr(a.Mount, "approle") }
 
 func (a AppRole) login(ctx context.Context, client *api.Client) (grant, error) {
 	roleID, err := a.RoleID.read("role_id")
@@ -48,13 +42,7 @@ func (a AppRole) login(ctx context.Context, client *api.Client) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	method, err := approle.NewAppRoleAuth(roleID, &approle.SecretID{FromString: secretID}, approle.WithMountPath(a.mount()))
-	if err != nil {
-		return grant{}, fmt.Errorf("logging in at auth/%s: %w", a.mount(), err)
-	}
-	granted, err := logIn(ctx, client, method)
-	if err != nil {
-		return grant{}, fmt.Errorf("logging in at auth/%s: %w", a.mount(), err)
-	}
-	return granted, nil
+	method, err := approle.NewAppRoleAuth(roleID,
+		&approle.SecretID{FromString: secretID}, approle.WithMountPath(string(a.mount())))
+	return a.mount().logIn(ctx, client, method, err)
 }

@@ -22,7 +22,8 @@ type Config struct {
 	// is asked of Vault at the first read.
 	Mount string
 
-	// Auth gets the token: Token, TokenFile or AppRole. Required.
+	// Auth gets the token: Token, TokenFile, AppRole, WrappedAppRole, Kubernetes,
+	// JWT, UserPass or Cert. Required.
 	Auth Auth
 
 	// CAFile holds PEM certificates, of which one must have signed Vault's. It
@@ -83,6 +84,9 @@ func (c Config) check() error {
 	}
 	if err := c.Auth.check(); err != nil {
 		return fmt.Errorf("auth %w", err)
+	}
+	if _, shown := c.Auth.(Cert); shown && c.ClientCert == "" {
+		return errors.New("auth cert: needs client_cert")
 	}
 	return nil
 }
