@@ -5,45 +5,69 @@ package credentials
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"midas-sidecar/accesstoken"
+	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
 	"midas-sidecar/signer"
 	"midas-sidecar/wechat"
 )
 
-const (
-	// fresh is how long a key is used before it is read again.
-	fresh = 5 * time.Minute
-	// freshToken is the same for an access_token that a central server keeps in
-	// the store. WeChat keeps a token that was replaced good for five minutes.
-	freshToken = time.Minute
-	// maxSessions is how many players' keys are kept.
-	maxSessions = 100_000
-	// maxApps is how many apps' secrets are kept; more are read again and again.
-	maxApps = 10_000
-)
+// freshToken is Ages.Fresh for an access_token that a central server keeps in the
+// store. WeChat keeps a token that was replaced good for five minutes.
+const freshToken = time.Minute
+
+// maxApps is how many apps' secrets are kept; more are read again and again.
+const maxApps = 10_000
+
+// denied is how often secrets are asked for that the store refuses to give, all in
+// all. Each may cost a login now and then, too.
+const denied = 1500 * time.Millisecond
+
+// Options say how secrets are kept.
+type Options struct {
+	secrets.Ages
+
+	// Sessions is how many players' keys are kept.
+	Sessions int
+
+	// Log is told when a secret of an app begins to go stale and when that ends.
+	Log *slog.Logger
+}
 
 // Cache keeps the secrets of all apps, read from one store. Each field has a
 // cache of its own: a slip in one stops no call that needs another, and one that
 // was missing is seen as soon as it is there.
 type Cache struct {
-	store             secrets.Store
+	store   secrets.Store
+	options Options
+	pace    *rate.Limiter
+
 	official, sandbox *secrets.Cache[*signer.Key]
 	appSecrets        *secrets.Cache[secrets.Value]
 	sessions          *secrets.Cache[*signer.Key]
+
+	mu   sync.Mutex
+	apps map[App]*Credentials
 }
 
 // NewCache returns an empty cache in front of the store.
-func NewCache(store secrets.Store) *Cache {
+func NewCache(store secrets.Store, options Options) *Cache {
 	return &Cache{
 		store:      store,
-		official:   secrets.NewCache(store, maxApps, fresh, field("midas_key", signer.NewKey)),
-		sandbox:    secrets.NewCache(store, maxApps, fresh, field("midas_key_sandbox", signer.NewKey)),
-		appSecrets: secrets.NewCache(store, maxApps, fresh, field("app_secret", secrets.NewValue)),
-		sessions:   secrets.NewCache(store, maxSessions, fresh, sessionKey),
+		options:    options,
+		pace:       gate.Pace(denied),
+		official:   secrets.NewCache(maxApps, options.Ages, field("midas_key", signer.NewKey)),
+		sandbox:    secrets.NewCache(maxApps, options.Ages, field("midas_key_sandbox", signer.NewKey)),
+		appSecrets: secrets.NewCache(maxApps, options.Ages, field("app_secret", secrets.NewValue)),
+		sessions:   secrets.NewCache(options.Sessions, options.Ages, sessionKey),
+		apps:       make(map[App]*Credentials),
 	}
 }
 
@@ -63,38 +87,60 @@ type App struct {
 	TokenSecret, TokenField string
 }
 
-// Of returns the credentials of an app. Its access_token, where it comes from
-// WeChat, is asked for through asker.
+// Of returns the credentials of an app, the same for the same app. Its access_token,
+// where it comes from WeChat, is asked for through asker from now on.
 func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
-	creds := &Credentials{app: app, cache: c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	creds, known := c.apps[app]
+	if !known {
+		creds = c.open(app, asker)
+		c.apps[app] = creds
+	}
+	return creds
+}
+
+func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
+	log := c.options.Log.With("appid", app.AppID)
+	creds := &Credentials{
+		app:       app,
+		official:  c.midasKey(c.official, "midas_key", app.Secret, log),
+		sandbox:   c.midasKey(c.sandbox, "midas_key_sandbox", app.Secret, log),
+		appSecret: c.appSecrets.Reader(c.store, c.pace, log.With("secret", "app_secret")),
+		sessions:  c.sessions.Reader(c.store, c.pace, log.With("secret", "session_key")),
+	}
 	if app.TokenSecret != "" {
-		creds.central = secrets.NewCache(c.store, 1, freshToken, field(app.TokenField, secrets.NewValue))
+		ages := secrets.Ages{Fresh: min(freshToken, c.options.Fresh), Stale: c.options.Stale}
+		cache := secrets.NewCache(1, ages, field(app.TokenField, secrets.NewValue))
+		creds.central = cache.Reader(c.store, c.pace, log.With("secret", "access_token"))
 	} else {
-		creds.stable = accesstoken.NewStable(app.AppID, creds.appSecret, asker)
+		creds.stable = accesstoken.NewStable(app.AppID, creds.readAppSecret, asker)
 	}
 	return creds
 }
 
 // Credentials are an app's keys and token, read when they are needed.
 type Credentials struct {
-	app   App
-	cache *Cache
+	app               App
+	official, sandbox *midasKey
+	appSecret         *secrets.Reader[secrets.Value]
+	sessions          *secrets.Reader[*signer.Key]
 
 	// Where the access_token comes from: one of them is set.
 	stable  *accesstoken.Stable
-	central *secrets.Cache[secrets.Value]
+	central *secrets.Reader[secrets.Value]
 }
 
 // MidasKey returns the app's Midas key of the environment.
 func (c *Credentials) MidasKey(ctx context.Context, env wechat.Environment) (*signer.Key, error) {
-	return c.midasKeys(env).Get(ctx, c.app.Secret)
+	return c.midasKey(env).get(ctx)
 }
 
-func (c *Credentials) midasKeys(env wechat.Environment) *secrets.Cache[*signer.Key] {
+func (c *Credentials) midasKey(env wechat.Environment) *midasKey {
 	if env == wechat.Sandbox {
-		return c.cache.sandbox
+		return c.sandbox
 	}
-	return c.cache.official
+	return c.official
 }
 
 // SessionKey returns the player's session_key, nil where the app sends no mp_sig.
@@ -103,7 +149,7 @@ func (c *Credentials) SessionKey(ctx context.Context, openid string) (*signer.Ke
 	if !c.app.MPSig {
 		return nil, nil
 	}
-	return c.cache.sessions.Get(ctx, c.sessionPath(openid))
+	return c.sessions.Get(ctx, c.sessionPath(openid))
 }
 
 func (c *Credentials) sessionPath(openid string) string {
@@ -118,9 +164,10 @@ func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
 	return c.stable.Token(ctx)
 }
 
-// RenewMidasKey is MidasKey past the cache, if failed is what it holds.
-func (c *Credentials) RenewMidasKey(ctx context.Context, env wechat.Environment, failed *signer.Key) (*signer.Key, error) {
-	return c.midasKeys(env).Renew(ctx, c.app.Secret, failed.Equal)
+// AnotherMidasKey returns a Midas key to use where WeChat refused these: the newest
+// in the store, or the one before. It is nil where there is no other.
+func (c *Credentials) AnotherMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
+	return c.midasKey(env).another(ctx, refused)
 }
 
 // RenewSessionKey is SessionKey past the cache, if failed is what it holds.
@@ -128,7 +175,7 @@ func (c *Credentials) RenewSessionKey(ctx context.Context, openid string, failed
 	if !c.app.MPSig {
 		return nil, nil
 	}
-	return c.cache.sessions.Renew(ctx, c.sessionPath(openid), failed.Equal)
+	return c.sessions.Renew(ctx, c.sessionPath(openid), failed.Equal)
 }
 
 // RenewAccessToken is AccessToken where WeChat refused failed.
@@ -139,8 +186,8 @@ func (c *Credentials) RenewAccessToken(ctx context.Context, failed secrets.Value
 	return c.stable.Renew(ctx, failed)
 }
 
-func (c *Credentials) appSecret(ctx context.Context) (secrets.Value, error) {
-	return c.cache.appSecrets.Get(ctx, c.app.Secret)
+func (c *Credentials) readAppSecret(ctx context.Context) (secrets.Value, error) {
+	return c.appSecret.Get(ctx, c.app.Secret)
 }
 
 // field returns a parser that takes one field of a secret and makes a T of it.

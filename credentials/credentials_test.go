@@ -10,11 +10,12 @@ import (
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/secrets"
+	"midas-sidecar/signer"
 	"midas-sidecar/wechat"
 )
 
 func TestTheEnvironmentPicksTheMidasKey(t *testing.T) {
-	creds := credentials.NewCache(full()).Of(app, nil)
+	creds := cacheOf(full()).Of(app, nil)
 	for env, want := range map[wechat.Environment]string{wechat.Official: "official", wechat.Sandbox: "sandbox"} {
 		key, err := creds.MidasKey(t.Context(), env)
 		require.NoError(t, err)
@@ -24,7 +25,7 @@ func TestTheEnvironmentPicksTheMidasKey(t *testing.T) {
 
 func TestThePlayerPicksTheSessionKey(t *testing.T) {
 	s := full()
-	key, err := credentials.NewCache(s).Of(app, nil).SessionKey(t.Context(), player)
+	key, err := cacheOf(s).Of(app, nil).SessionKey(t.Context(), player)
 	require.NoError(t, err)
 	isKey(t, canary+"session", key)
 	require.Equal(t, map[string]int{"midas/wx1234567/sessions/" + player: 1}, s.reads)
@@ -35,7 +36,7 @@ func TestASessionPathMayNameThePlayerWhereAndAsOftenAsItLikes(t *testing.T) {
 	s.secrets["o1/keys/o1"] = map[string]string{"session_key": canary + "o1"}
 	here := app
 	here.Session = "{openid}/keys/{openid}"
-	key, err := credentials.NewCache(s).Of(here, nil).SessionKey(t.Context(), "o1")
+	key, err := cacheOf(s).Of(here, nil).SessionKey(t.Context(), "o1")
 	require.NoError(t, err)
 	isKey(t, canary+"o1", key)
 }
@@ -44,7 +45,7 @@ func TestWithoutMPSigNoSessionKeyIsRead(t *testing.T) {
 	s := full()
 	here := app
 	here.MPSig = false
-	creds := credentials.NewCache(s).Of(here, nil)
+	creds := cacheOf(s).Of(here, nil)
 	key, err := creds.SessionKey(t.Context(), player)
 	require.NoError(t, err)
 	require.Nil(t, key)
@@ -56,7 +57,7 @@ func TestWithoutMPSigNoSessionKeyIsRead(t *testing.T) {
 
 func TestTheAppSecretBuysTheAccessToken(t *testing.T) {
 	w := new(weChat)
-	token, err := credentials.NewCache(full()).Of(app, w).AccessToken(t.Context())
+	token, err := cacheOf(full()).Of(app, w).AccessToken(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, canary+"stable", token.Reveal())
 	require.JSONEq(t, `{"grant_type":"client_credential","appid":"wx1234567","secret":"`+canary+`app"}`, string(w.asked[0].Body()))
@@ -65,7 +66,7 @@ func TestTheAppSecretBuysTheAccessToken(t *testing.T) {
 func TestACentralTokenServersTokenIsReadFromItsField(t *testing.T) {
 	for field, want := range map[string]string{"access_token": "token", "other": "other"} {
 		w := new(weChat)
-		token, err := credentials.NewCache(full()).Of(central(field), w).AccessToken(t.Context())
+		token, err := cacheOf(full()).Of(central(field), w).AccessToken(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, canary+want, token.Reveal())
 		require.Empty(t, w.asked)
@@ -82,7 +83,7 @@ func central(field string) credentials.App {
 func TestACentralTokenIsReadAgainAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := full()
-		creds := credentials.NewCache(s).Of(central("access_token"), nil)
+		creds := cacheOf(s).Of(central("access_token"), nil)
 		for range 100 {
 			_, err := creds.AccessToken(t.Context())
 			require.NoError(t, err)
@@ -91,6 +92,9 @@ func TestACentralTokenIsReadAgainAfterAMinute(t *testing.T) {
 
 		s.put("central/token", "access_token", canary+"next")
 		time.Sleep(time.Minute)
+		_, err := creds.AccessToken(t.Context())
+		require.NoError(t, err)
+		synctest.Wait()
 		token, err := creds.AccessToken(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, canary+"next", token.Reveal())
@@ -130,7 +134,7 @@ func TestAFieldThatIsMissingIsNamedWithItsPath(t *testing.T) {
 		t.Run(need.field, func(t *testing.T) {
 			s := full()
 			s.put(need.path, need.field, "")
-			err := need.get(t.Context(), credentials.NewCache(s).Of(need.app, new(weChat)))
+			err := need.get(t.Context(), cacheOf(s).Of(need.app, new(weChat)))
 			require.ErrorContains(t, err, need.before+need.path+" has no field "+need.field)
 			hides(t, err)
 		})
@@ -143,7 +147,7 @@ func TestWhiteSpaceAroundAKeyIsRefusedByName(t *testing.T) {
 			t.Run(need.field+" "+name, func(t *testing.T) {
 				s := full()
 				s.put(need.path, need.field, spoil)
-				err := need.get(t.Context(), credentials.NewCache(s).Of(need.app, new(weChat)))
+				err := need.get(t.Context(), cacheOf(s).Of(need.app, new(weChat)))
 				require.EqualError(t, err, need.before+need.path+" field "+need.field+" must not begin or end with white space")
 				require.NotErrorIs(t, err, secrets.ErrNotFound)
 				hides(t, err)
@@ -160,7 +164,7 @@ func TestAFieldThatIsMendedIsSeenWithinSeconds(t *testing.T) {
 					s := full()
 					good := s.secrets[need.path][need.field]
 					s.put(need.path, need.field, spoil)
-					creds := credentials.NewCache(s).Of(need.app, new(weChat))
+					creds := cacheOf(s).Of(need.app, new(weChat))
 					require.Error(t, need.get(t.Context(), creds))
 					s.put(need.path, need.field, good)
 					time.Sleep(secrets.Absent)
@@ -176,7 +180,7 @@ func TestASlipInOneFieldIsNothingToTheOthers(t *testing.T) {
 		for _, spoil := range []string{"", " " + canary} {
 			s := full()
 			s.put(spoilt.path, spoilt.field, spoil)
-			cache := credentials.NewCache(s)
+			cache := cacheOf(s)
 			for _, need := range needs {
 				if need.field != spoilt.field {
 					require.NoError(t, need.get(t.Context(), cache.Of(need.app, new(weChat))), "%s for want of %s", need.field, spoilt.field)
@@ -189,7 +193,7 @@ func TestASlipInOneFieldIsNothingToTheOthers(t *testing.T) {
 func TestAPlayerWithoutSessionKeyIsNotFound(t *testing.T) {
 	s := full()
 	s.secrets["midas/wx1234567/sessions/empty"] = map[string]string{"unionid": "u"}
-	creds := credentials.NewCache(s).Of(app, nil)
+	creds := cacheOf(s).Of(app, nil)
 	for _, openid := range []string{"nobody", "empty"} {
 		_, err := creds.SessionKey(t.Context(), openid)
 		require.ErrorIs(t, err, secrets.ErrNotFound)
@@ -200,14 +204,14 @@ func TestAPlayerWithoutSessionKeyIsNotFound(t *testing.T) {
 func TestAnAppWithoutSecretIsNotFound(t *testing.T) {
 	here := app
 	here.Secret = "nowhere"
-	_, err := credentials.NewCache(full()).Of(here, nil).MidasKey(t.Context(), wechat.Official)
+	_, err := cacheOf(full()).Of(here, nil).MidasKey(t.Context(), wechat.Official)
 	require.ErrorIs(t, err, secrets.ErrNotFound)
 }
 
 func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := full()
-		creds := credentials.NewCache(s).Of(app, nil)
+		creds := cacheOf(s).Of(app, nil)
 		use := func() {
 			for range 100 {
 				_, err := creds.MidasKey(t.Context(), wechat.Official)
@@ -223,6 +227,7 @@ func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
 		require.Equal(t, map[string]int{app.Secret: 1, sessions: 1}, s.reads)
 		time.Sleep(time.Nanosecond)
 		use()
+		synctest.Wait()
 		require.Equal(t, map[string]int{app.Secret: 2, sessions: 2}, s.reads)
 	})
 }
@@ -230,7 +235,7 @@ func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
 func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := full()
-		creds := credentials.NewCache(s).Of(central("access_token"), nil)
+		creds := cacheOf(s).Of(central("access_token"), nil)
 		official, err := creds.MidasKey(t.Context(), wechat.Official)
 		require.NoError(t, err)
 		sandbox, err := creds.MidasKey(t.Context(), wechat.Sandbox)
@@ -245,10 +250,10 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 		s.put("midas/wx1234567/sessions/"+player, "session_key", canary+"session2")
 		s.put("central/token", "access_token", canary+"token2")
 		for range 2 { // the second is late: what it complains of has been replaced
-			key, err := creds.RenewMidasKey(t.Context(), wechat.Official, official)
+			key, err := creds.AnotherMidasKey(t.Context(), wechat.Official, []*signer.Key{official})
 			require.NoError(t, err)
 			isKey(t, canary+"official2", key)
-			key, err = creds.RenewMidasKey(t.Context(), wechat.Sandbox, sandbox)
+			key, err = creds.AnotherMidasKey(t.Context(), wechat.Sandbox, []*signer.Key{sandbox})
 			require.NoError(t, err)
 			isKey(t, canary+"sandbox2", key)
 			key, err = creds.RenewSessionKey(t.Context(), player, session)
@@ -266,7 +271,7 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 func TestARefusedTokenOfWeChatsIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := new(weChat)
-		creds := credentials.NewCache(full()).Of(app, w)
+		creds := cacheOf(full()).Of(app, w)
 		token, err := creds.AccessToken(t.Context())
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
@@ -279,7 +284,7 @@ func TestARefusedTokenOfWeChatsIsAskedForAgain(t *testing.T) {
 func TestKeysOfTwoAppsAreKeptApart(t *testing.T) {
 	s := full()
 	s.secrets["midas/wx2"] = map[string]string{"midas_key": canary + "wx2"}
-	cache := credentials.NewCache(s)
+	cache := cacheOf(s)
 	other := app
 	other.AppID, other.Secret = "wx2", "midas/wx2"
 	for here, want := range map[credentials.App]string{app: "official", other: "wx2"} {

@@ -3,9 +3,10 @@ package credentials_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,7 +57,7 @@ func (s *store) Read(_ context.Context, path string) (secrets.Secret, error) {
 	s.reads[path]++
 	fields, ok := s.secrets[path]
 	if !ok {
-		return nil, fmt.Errorf("reading %s: %w", path, secrets.ErrNotFound)
+		return nil, secrets.ErrNotFound
 	}
 	secret := secrets.Secret{}
 	for name, value := range fields {
@@ -74,6 +75,15 @@ func (s *store) put(path, field, value string) {
 		return
 	}
 	s.secrets[path][field] = value
+}
+
+// cacheOf returns a cache in front of a store, with the ages that are the default.
+func cacheOf(s secrets.Store) *credentials.Cache {
+	return credentials.NewCache(s, credentials.Options{
+		Ages:     secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour},
+		Sessions: 1000,
+		Log:      slog.New(slog.DiscardHandler),
+	})
 }
 
 // weChat answers with a token, and knows what it was asked.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"midas-sidecar/secrets"
+	"midas-sidecar/signer"
 	"midas-sidecar/wechat"
 )
 
@@ -12,9 +13,11 @@ import (
 type keyring struct {
 	creds Credentials
 	order wechat.Request
-	// renewed are the refusals after which something new was tried. Each is
-	// tried once: what is refused twice is not stale but wrong.
+	// renewed are the refusals after which a new token or session_key was tried.
+	// Each is tried once: what is refused twice is not stale but wrong.
 	renewed [wechat.KeyRefused + 1]bool
+	// refused are the Midas keys that WeChat did not take.
+	refused []*signer.Key
 }
 
 // gather reads what is current now, or returns the answer that says what cannot be
@@ -42,6 +45,9 @@ func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *Answer
 // renew tells whether what WeChat refused has been replaced since it was used. If
 // it could not be read anew it has not.
 func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.Keys) bool {
+	if refused == wechat.KeyRefused {
+		return k.another(ctx, used.Midas)
+	}
 	if k.renewed[refused] {
 		return false
 	}
@@ -54,10 +60,18 @@ func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.
 	case wechat.SessionRefused:
 		key, err := k.creds.RenewSessionKey(ctx, k.order.OpenID(), used.Session)
 		return err == nil && key != nil && !key.Equal(used.Session)
-	case wechat.KeyRefused:
-		key, err := k.creds.RenewMidasKey(ctx, k.order.Endpoint().Environment, used.Midas)
-		return err == nil && !key.Equal(used.Midas)
 	default:
 		return false
 	}
+}
+
+// another tells whether there is a Midas key that WeChat has not refused yet. There
+// are three at most: the cached one, the newest, and the one before.
+func (k *keyring) another(ctx context.Context, used *signer.Key) bool {
+	k.refused = append(k.refused, used)
+	if len(k.refused) > 2 {
+		return false
+	}
+	key, err := k.creds.AnotherMidasKey(ctx, k.order.Endpoint().Environment, k.refused)
+	return err == nil && key != nil
 }

@@ -23,9 +23,12 @@ type Credentials interface {
 	SessionKey(ctx context.Context, openid string) (*signer.Key, error)
 	AccessToken(context.Context) (secrets.Value, error)
 
+	// AnotherMidasKey returns a Midas key that WeChat has not refused, past what is
+	// kept at hand, and nil where there is none. MidasKey returns it from then on.
+	AnotherMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error)
+
 	// The Renew methods do what their namesakes do, past what is kept at hand,
 	// unless that is no longer what failed.
-	RenewMidasKey(ctx context.Context, env wechat.Environment, failed *signer.Key) (*signer.Key, error)
 	RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error)
 	RenewAccessToken(ctx context.Context, failed secrets.Value) (secrets.Value, error)
 }

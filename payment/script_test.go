@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,8 +75,12 @@ func (wallet) wait(ctx context.Context, err error) error {
 	return err
 }
 
-func (w wallet) RenewMidasKey(context.Context, wechat.Environment, *signer.Key) (*signer.Key, error) {
-	return signer.NewKey("M" + w.renewed), w.midas
+func (w wallet) AnotherMidasKey(_ context.Context, _ wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
+	key := signer.NewKey("M" + w.renewed)
+	if slices.ContainsFunc(refused, key.Equal) {
+		key = nil
+	}
+	return key, w.midas
 }
 
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {

@@ -3,6 +3,7 @@ package payment_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -78,7 +79,9 @@ func (w *world) reload() {
 	w.t.Cleanup(transport.CloseIdleConnections)
 	client, err := upstream.New([]string{"http://a.example", "http://b.example"}, transport)
 	require.NoError(w.t, err)
-	w.credentials = credentials.NewCache(w.store).Of(credentials.App{AppID: appID, Secret: "app", Session: "{openid}", MPSig: true}, client)
+	w.credentials = credentials.NewCache(w.store, credentials.Options{
+		Ages: secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour}, Sessions: 100, Log: slog.New(slog.DiscardHandler),
+	}).Of(credentials.App{AppID: appID, Secret: "app", Session: "{openid}", MPSig: true}, client)
 	next := *w.processor
 	next.Sender = client
 	w.processor = &next

@@ -1,128 +1,121 @@
 package secrets
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 )
 
-// Absent is how long a cache remembers that a secret does not exist: long enough
-// to spare the store a storm, short enough for a player who just logged in.
-const Absent = 2 * time.Second
+const (
+	// Absent is how long it is remembered that a secret does not exist, or makes no
+	// sense: long enough to spare the store a storm, short enough for a player who
+	// just logged in.
+	Absent = 2 * time.Second
 
-// Cache keeps what was read from a store in the form in which it is used. A
-// store is asked by one reader per path, however many callers wait for it.
+	// again is how long after a read that failed the next one is tried, if by then
+	// somebody still needs the secret.
+	again = time.Second
+
+	// background is how many reads a cache makes at once that nobody waits for: a
+	// store that hangs is not asked for everything before it is known to hang.
+	background = 4
+)
+
+// Ages are how long a secret may be used that was read once.
+type Ages struct {
+	// Fresh is the age in which nobody asks for a newer one. Beyond it the secret
+	// is still used, while it is read again in the background.
+	Fresh time.Duration
+
+	// Stale is how long after that it may be used, if it cannot be read again.
+	Stale time.Duration
+}
+
+// Cache keeps secrets of one kind in the form in which they are used, by path. It
+// is filled and asked by Readers.
 type Cache[V any] struct {
-	store   Store
 	parse   func(Secret) (V, error)
 	entries *otter.Cache[string, entry[V]]
+	slots   chan struct{}
 }
 
+// entry is what is known of one secret.
 type entry[V any] struct {
 	value   V
-	err     error     // nil, or why there is no value, known for a short time
-	version uint64    // of the store before it was read
-	renewed time.Time // when Renew read it, zero if Get did
+	usable  bool  // whether there is a value, of the last read that brought one
+	err     error // why the last read brought none
+	version uint64
+	read    int64 // when, in Unix nanoseconds
+	renewed bool  // whether that was because the value before had failed
 }
 
-// NewCache returns a cache of at most size secrets, each used for the time fresh
-// before it is read again. parse turns a secret into what is used; its error goes
-// on from the secret's path ("has no field midas_key") and names no value.
-func NewCache[V any](store Store, size int, fresh time.Duration, parse func(Secret) (V, error)) *Cache[V] {
+// NewCache returns a cache of at most size secrets. parse turns a secret into what
+// is used; its error goes on from the secret's path ("has no field midas_key") and
+// names no value.
+func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[V] {
 	return &Cache[V]{
-		store: store,
 		parse: parse,
 		entries: otter.Must(&otter.Options[string, entry[V]]{
-			MaximumSize: size,
-			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, entry[V]]) time.Duration {
-				if e.Value.err != nil {
-					return Absent
-				}
-				return fresh
-			}),
-			// Needed by Renew, and later than the expiry: nothing else refreshes.
-			RefreshCalculator: otter.RefreshWriting[string, entry[V]](2 * fresh),
-			Logger:            &otter.NoopLogger{}, // errors are returned, and logged where they matter
+			MaximumSize:       size,
+			ExpiryCalculator:  expiry[V](ages),
+			RefreshCalculator: refresh[V](ages),
+			Logger:            &otter.NoopLogger{}, // errors are logged by the gates
 			Clock:             clock{},
 		}),
+		slots: make(chan struct{}, background),
 	}
 }
 
-// Get returns the parsed secret at path. The error is ErrNotFound, perhaps
-// wrapped, where there is none, the parser's where it makes no sense, and the
-// store's where it cannot be asked; the last is never remembered.
-func (c *Cache[V]) Get(ctx context.Context, path string) (V, error) {
-	version := c.version()
-	for {
-		e, err := c.entries.Get(ctx, path, otter.LoaderFunc[string, entry[V]](c.load))
-		if err != nil {
-			return e.value, err
-		}
-		if e.version >= version {
-			return e.value, e.err
-		}
-		c.entries.ComputeIfPresent(path, func(kept entry[V]) (entry[V], otter.ComputeOp) {
-			if kept.version >= version {
-				return kept, otter.CancelOp // another caller was here before
-			}
-			return kept, otter.InvalidateOp
-		})
-	}
-}
-
-// Renew is Get past what is kept, as long as that is still what failed: what another
-// caller has read since is returned as it is. A value that fails though it was
-// just renewed is wrong and not stale; it is not read again for the time Absent.
-func (c *Cache[V]) Renew(ctx context.Context, path string, failed func(V) bool) (V, error) {
-	e, kept := c.entries.GetIfPresent(path)
-	if !kept || e.err != nil || !failed(e.value) {
-		return c.Get(ctx, path)
-	}
-	if time.Since(e.renewed) < Absent {
+func (e entry[V]) use() (V, error) {
+	if e.usable {
 		return e.value, nil
 	}
-	reload := func(ctx context.Context, path string) (entry[V], error) {
-		e, err := c.load(ctx, path)
-		e.renewed = time.Now()
-		return e, err
-	}
-	select {
-	case result := <-c.entries.Refresh(ctx, path, otter.LoaderFunc[string, entry[V]](reload)):
-		if result.Err != nil {
-			return e.value, result.Err
-		}
-		return result.Value.value, result.Value.err
-	case <-ctx.Done():
-		return e.value, context.Cause(ctx)
-	}
+	return e.value, e.err
 }
 
-// version grows with every change of a store that tells of changes. What was read
-// before the last one is not used.
-func (c *Cache[V]) version() uint64 {
-	if s, ok := c.store.(interface{ Version() uint64 }); ok {
-		return s.Version()
+func (e entry[V]) age() time.Duration { return time.Since(time.Unix(0, e.read)) }
+
+// expiry is when an entry is no longer used. A failed read does not touch it.
+type expiry[V any] Ages
+
+func (a expiry[V]) ExpireAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
+	if !e.Value.usable {
+		return Absent
 	}
-	return 0
+	return a.Fresh + a.Stale
 }
 
-func (c *Cache[V]) load(ctx context.Context, path string) (entry[V], error) {
-	e := entry[V]{version: c.version()}
-	secret, err := c.store.Read(ctx, path)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		e.err = err
-		return e, nil
-	case err != nil:
-		return e, err
+func (a expiry[V]) ExpireAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	if e.Value.usable && e.Value.err != nil {
+		return e.ExpiresAfter() // the value is no younger than it was
 	}
-	if e.value, err = c.parse(secret); err != nil {
-		e.err = fmt.Errorf("%s %w", path, err)
+	return a.ExpireAfterCreate(e)
+}
+
+func (expiry[V]) ExpireAfterRead(e otter.Entry[string, entry[V]]) time.Duration {
+	return e.ExpiresAfter()
+}
+
+// refresh is when an entry that is asked for is read again.
+type refresh[V any] Ages
+
+func (a refresh[V]) RefreshAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
+	if e.Value.err != nil {
+		return Absent
 	}
-	return e, nil
+	return a.Fresh
+}
+
+func (a refresh[V]) RefreshAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	return a.RefreshAfterCreate(e)
+}
+
+func (a refresh[V]) RefreshAfterReload(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	return a.RefreshAfterCreate(e)
+}
+
+func (refresh[V]) RefreshAfterReloadFailure(otter.Entry[string, entry[V]], error) time.Duration {
+	return again
 }
 
 // clock ticks never: entries that have expired leave when they are asked for or

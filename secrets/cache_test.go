@@ -3,7 +3,7 @@ package secrets_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,14 +14,21 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
 )
 
-const fresh = 5 * time.Minute
+const (
+	fresh = 5 * time.Minute
+	stale = 24 * time.Hour
+)
 
 // cacheOf returns a cache of the field "key", long enough for all paths of a test.
-func cacheOf(s secrets.Store) *secrets.Cache[string] {
-	return secrets.NewCache(s, 1000, fresh, parseKey)
+func cacheOf(s secrets.Store) *secrets.Reader[string] { return bounded(s, 1000) }
+
+func bounded(s secrets.Store, size int) *secrets.Reader[string] {
+	return secrets.NewCache(size, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).
+		Reader(s, gate.Pace(time.Second), slog.New(slog.DiscardHandler))
 }
 
 func parseKey(s secrets.Secret) (string, error) {
@@ -51,7 +58,7 @@ func TestAHundredCallersWaitForOneRead(t *testing.T) {
 	})
 }
 
-func TestAWarmCacheAsksNobodyUntilTheSecretIsNoLongerFresh(t *testing.T) {
+func TestASecretIsReadAgainInTheBackgroundWhenItIsNoLongerFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{answer: holding("old")}
 		cache := cacheOf(s)
@@ -61,11 +68,14 @@ func TestAWarmCacheAsksNobodyUntilTheSecretIsNoLongerFresh(t *testing.T) {
 			return key
 		}
 		get()
-		s.answer = holding("new")
+		s.says(holding("new"))
 		time.Sleep(fresh - 1)
 		require.Equal(t, "old", get())
+		synctest.Wait()
 		require.Equal(t, 1, s.count())
 		time.Sleep(time.Nanosecond)
+		require.Equal(t, "old", get(), "nobody waits")
+		synctest.Wait()
 		require.Equal(t, "new", get())
 		require.Equal(t, 2, s.count())
 	})
@@ -77,7 +87,7 @@ func TestWhatIsWrongWithASecretIsRememberedForTwoSeconds(t *testing.T) {
 		answer func(context.Context, string) (secrets.Secret, error)
 		want   string
 	}{
-		{"it is absent", failing(fmt.Errorf("reading app: %w", secrets.ErrNotFound)), "reading app: no such secret"},
+		{"it is absent", failing(secrets.ErrNotFound), "reading app: no such secret"},
 		{"it cannot be parsed", holding(""), "app has no field key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -87,7 +97,7 @@ func TestWhatIsWrongWithASecretIsRememberedForTwoSeconds(t *testing.T) {
 				_, err := cache.Get(t.Context(), "app")
 				require.EqualError(t, err, c.want)
 
-				s.answer = holding("K")
+				s.says(holding("K"))
 				time.Sleep(2*time.Second - 1)
 				_, err = cache.Get(t.Context(), "app")
 				require.EqualError(t, err, c.want)
@@ -105,16 +115,16 @@ func TestWhatIsWrongWithASecretIsRememberedForTwoSeconds(t *testing.T) {
 func TestAnAbsentSecretIsToldFromAStoreThatCannotBeAsked(t *testing.T) {
 	_, err := cacheOf(&store{answer: failing(secrets.ErrNotFound)}).Get(t.Context(), "app")
 	require.ErrorIs(t, err, secrets.ErrNotFound)
-	_, err = cacheOf(&store{answer: failing(errors.New("sealed"))}).Get(t.Context(), "app")
-	require.EqualError(t, err, "sealed")
+	_, err = cacheOf(&store{answer: failing(secrets.ErrUnavailable)}).Get(t.Context(), "app")
+	require.EqualError(t, err, "reading app: the secret store cannot be used")
 }
 
 func TestAStoresErrorIsNotRemembered(t *testing.T) {
-	s := &store{answer: failing(errors.New("sealed"))}
+	s := &store{answer: failing(secrets.ErrUnavailable)}
 	cache := cacheOf(s)
 	_, err := cache.Get(t.Context(), "app")
-	require.EqualError(t, err, "sealed")
-	s.answer = holding("K")
+	require.EqualError(t, err, "reading app: the secret store cannot be used")
+	s.says(holding("K"))
 	key, err := cache.Get(t.Context(), "app")
 	require.NoError(t, err)
 	require.Equal(t, "K", key)
@@ -174,7 +184,7 @@ func TestACacheIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size, players = 10, 200
 		s := &store{answer: holding("K")}
-		cache := secrets.NewCache(s, size, time.Hour, parseKey)
+		cache := bounded(s, size)
 		for range 2 {
 			for i := range players {
 				_, err := cache.Get(t.Context(), strconv.Itoa(i))
@@ -201,7 +211,7 @@ func TestNothingIsUsedBeyondAChangeOfTheStore(t *testing.T) {
 		_, err := cache.Get(t.Context(), path)
 		require.NoError(t, err)
 	}
-	s.answer = holding("new")
+	s.says(holding("new"))
 	s.version.Add(1)
 	for _, path := range []string{"a", "b", "a", "b"} {
 		key, err := cache.Get(t.Context(), path)
@@ -216,7 +226,7 @@ func TestAnAbsenceIsForgottenWhenTheStoreChanges(t *testing.T) {
 	cache := cacheOf(s)
 	_, err := cache.Get(t.Context(), "app")
 	require.ErrorIs(t, err, secrets.ErrNotFound)
-	s.answer = holding("K")
+	s.says(holding("K"))
 	s.version.Add(1)
 	_, err = cache.Get(t.Context(), "app")
 	require.NoError(t, err)
@@ -226,11 +236,11 @@ func TestAnAbsenceIsForgottenWhenTheStoreChanges(t *testing.T) {
 func TestWhatWasReadBeforeAChangeIsNotKeptBeyondIt(t *testing.T) {
 	s := new(changing)
 	cache := cacheOf(s)
-	s.answer = func(context.Context, string) (secrets.Secret, error) {
+	s.says(func(context.Context, string) (secrets.Secret, error) {
 		defer s.version.Add(1)
-		s.answer = holding("new")
+		s.says(holding("new"))
 		return holding("old")(nil, "")
-	}
+	})
 	_, err := cache.Get(t.Context(), "app")
 	require.NoError(t, err)
 	key, err := cache.Get(t.Context(), "app")
@@ -251,18 +261,18 @@ func TestACacheInFrontOfAFileSeesItsChanges(t *testing.T) {
 	})
 }
 
-// renewing is a cache of one secret that was read an hour ago as "old".
-func renewing(t *testing.T) (*store, *secrets.Cache[string]) {
+// renewing is a cache of one secret that was read a minute ago as "old".
+func renewing(t *testing.T) (*store, *secrets.Reader[string]) {
 	s := &store{answer: holding("old")}
-	cache := secrets.NewCache(s, 1000, 2*time.Hour, parseKey)
+	cache := cacheOf(s)
 	_, err := cache.Get(t.Context(), "app")
 	require.NoError(t, err)
-	time.Sleep(time.Hour)
+	time.Sleep(time.Minute)
 	return s, cache
 }
 
 // renew says that "old" failed and returns what is to be used now.
-func renew(t *testing.T, cache *secrets.Cache[string]) string {
+func renew(t *testing.T, cache *secrets.Reader[string]) string {
 	t.Helper()
 	key, err := cache.Renew(t.Context(), "app", func(key string) bool { return key == "old" })
 	require.NoError(t, err)
@@ -272,7 +282,7 @@ func renew(t *testing.T, cache *secrets.Cache[string]) string {
 func TestWhatFailedIsReadPastTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = holding("new")
+		s.says(holding("new"))
 		require.Equal(t, "new", renew(t, cache))
 		key, err := cache.Get(t.Context(), "app")
 		require.NoError(t, err)
@@ -284,7 +294,7 @@ func TestWhatFailedIsReadPastTheCache(t *testing.T) {
 func TestALateFailureDoesNotReadWhatIsNewAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = holding("new")
+		s.says(holding("new"))
 		renew(t, cache)
 		time.Sleep(time.Hour)
 		require.Equal(t, "new", renew(t, cache))
@@ -308,10 +318,10 @@ func TestWhatFailsThoughItIsNewIsReadEveryTwoSecondsAtMost(t *testing.T) {
 func TestAHundredFailuresAreOneRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = func(context.Context, string) (secrets.Secret, error) {
+		s.says(func(context.Context, string) (secrets.Secret, error) {
 			time.Sleep(time.Second)
 			return secrets.Secret{"key": secrets.NewValue("new")}, nil
-		}
+		})
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
@@ -328,9 +338,9 @@ func TestAHundredFailuresAreOneRead(t *testing.T) {
 func TestWhatCannotBeReadAgainStaysInTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = failing(errors.New("sealed"))
+		s.says(failing(secrets.ErrUnavailable))
 		_, err := cache.Renew(t.Context(), "app", func(string) bool { return true })
-		require.EqualError(t, err, "sealed")
+		require.EqualError(t, err, "reading app: the secret store cannot be used")
 		key, err := cache.Get(t.Context(), "app")
 		require.NoError(t, err)
 		require.Equal(t, "old", key)
@@ -340,7 +350,7 @@ func TestWhatCannotBeReadAgainStaysInTheCache(t *testing.T) {
 func TestWhatIsNoLongerInTheStoreIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = failing(secrets.ErrNotFound)
+		s.says(failing(secrets.ErrNotFound))
 		_, err := cache.Renew(t.Context(), "app", func(string) bool { return true })
 		require.ErrorIs(t, err, secrets.ErrNotFound)
 		_, err = cache.Get(t.Context(), "app")
@@ -351,10 +361,10 @@ func TestWhatIsNoLongerInTheStoreIsGone(t *testing.T) {
 func TestACallerThatGivesUpARenewalWaitsNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, cache := renewing(t)
-		s.answer = func(context.Context, string) (secrets.Secret, error) {
+		s.says(func(context.Context, string) (secrets.Secret, error) {
 			time.Sleep(time.Minute)
 			return secrets.Secret{"key": secrets.NewValue("new")}, nil
-		}
+		})
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()

@@ -20,22 +20,26 @@ const statEvery = time.Second
 // File is a store in a JSON file, {"<path>": {"<field>": "<value>"}}: what a Vault
 // Agent template writes, a mounted secret, or a trial by hand. It is read only.
 // Replacing the file replaces the secrets within a second; while the file is
-// missing or broken the last good content is used.
+// missing or broken the last good content is used, for a time.
 type File struct {
-	path string
-	log  *slog.Logger
+	path  string
+	stale time.Duration
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	looked  time.Time
 	seen    os.FileInfo // of the file last read, nil where it could not be
 	secrets map[string]Secret
 	version uint64
-	err     error // why the file as it is now cannot be used
+	err     error     // why the file as it is now cannot be used
+	good    time.Time // when it last could
 }
 
-// NewFile returns the store in the file at path, which need not exist yet.
-func NewFile(path string, log *slog.Logger) *File {
-	return &File{path: path, log: log}
+// NewFile returns the store in the file at path, which need not exist yet. Its last
+// good content is used for the time stale while it is missing or broken. log is
+// told of every change.
+func NewFile(path string, stale time.Duration, log *slog.Logger) *File {
+	return &File{path: path, stale: stale, log: log}
 }
 
 // Read returns the fields of the secret at path.
@@ -44,11 +48,11 @@ func (f *File) Read(_ context.Context, path string) (Secret, error) {
 	defer f.mu.Unlock()
 	f.look()
 	if f.secrets == nil {
-		return nil, f.err
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, f.err)
 	}
 	secret, ok := f.secrets[path]
 	if !ok {
-		return nil, fmt.Errorf("reading %s from the secrets file: %w", path, ErrNotFound)
+		return nil, ErrNotFound
 	}
 	return secret, nil
 }
@@ -61,13 +65,26 @@ func (f *File) Version() uint64 {
 	return f.version
 }
 
-// look takes over the file's content if it has changed.
+// look takes over the file's content if it has changed, and drops it when it has
+// been out of date for too long.
 func (f *File) look() {
 	now := time.Now()
 	if now.Sub(f.looked) < statEvery {
 		return
 	}
 	f.looked = now
+	f.follow()
+	switch {
+	case f.err == nil:
+		f.good = now
+	case f.secrets != nil && now.Sub(f.good) > f.stale:
+		f.secrets = nil
+		f.version++
+		f.log.Error("secrets file cannot be used, nor can its last good content any longer", "path", f.path, "error", f.err)
+	}
+}
+
+func (f *File) follow() {
 	info, err := os.Stat(f.path)
 	if err == nil && f.seen != nil && os.SameFile(info, f.seen) &&
 		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {

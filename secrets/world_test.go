@@ -30,8 +30,16 @@ type store struct {
 func (s *store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 	s.mu.Lock()
 	s.reads++
+	answer := s.answer
 	s.mu.Unlock()
-	return s.answer(ctx, path)
+	return answer(ctx, path)
+}
+
+// says changes how the store answers.
+func (s *store) says(answer func(context.Context, string) (secrets.Secret, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
 }
 
 func (s *store) count() int {
@@ -62,7 +70,7 @@ type file struct {
 
 func newFile(t *testing.T) *file {
 	f := &file{t: t, path: filepath.Join(t.TempDir(), "midas.json"), log: new(bytes.Buffer), written: time.Unix(1_500_000_000, 0)}
-	f.File = secrets.NewFile(f.path, slog.New(slog.NewJSONHandler(f.log, nil)))
+	f.File = secrets.NewFile(f.path, stale, slog.New(slog.NewJSONHandler(f.log, nil)))
 	return f
 }
 

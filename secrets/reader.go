@@ -1,0 +1,157 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+
+	"midas-sidecar/gate"
+)
+
+// Reader reads secrets of one kind, such as the session_keys of one app's players,
+// from a store through a cache. The store is asked once at a time per path, however
+// many callers wait for it, and nobody waits while there is a value that may be
+// used. A kind that may not be read is asked for now and then only.
+type Reader[V any] struct {
+	cache *Cache[V]
+	store Store
+	gate  *gate.Gate
+	log   *slog.Logger
+}
+
+// Reader returns a reader from store. log, which should name the kind, is told when
+// secrets of this kind can no longer be read though the store is there, and when
+// one that is used no longer makes sense. Readers that share a pace ask for what
+// cannot be read no more often than that, all in all.
+func (c *Cache[V]) Reader(store Store, pace *rate.Limiter, log *slog.Logger) *Reader[V] {
+	closed := gate.New(log, "secret cannot be read", "secret can be read again", pace)
+	return &Reader[V]{cache: c, store: store, gate: closed, log: log}
+}
+
+// Get returns the parsed secret at path. The error is ErrNotFound, perhaps
+// wrapped, where there is none, the parser's where it makes no sense, and the
+// store's where it cannot be read; the last is never remembered.
+func (r *Reader[V]) Get(ctx context.Context, path string) (V, error) {
+	version := r.version()
+	for {
+		e, err := r.cache.entries.Get(ctx, path, loader[V]{r, false})
+		if err != nil {
+			return e.value, err
+		}
+		if e.version >= version {
+			return e.use()
+		}
+		r.cache.entries.ComputeIfPresent(path, func(kept entry[V]) (entry[V], otter.ComputeOp) {
+			if kept.version >= version {
+				return kept, otter.CancelOp // another caller was here before
+			}
+			return kept, otter.InvalidateOp
+		})
+	}
+}
+
+// Renew is Get past what is kept, as long as that is still what failed: what another
+// caller has read since is returned as it is. A value that fails though it was
+// just renewed is wrong and not stale; it is not read again for the time Absent.
+func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool) (V, error) {
+	e, kept := r.cache.entries.GetIfPresent(path)
+	if !kept || !e.usable || !failed(e.value) {
+		return r.Get(ctx, path)
+	}
+	if e.renewed && e.age() < Absent {
+		return e.value, nil
+	}
+	select {
+	case result := <-r.cache.entries.Refresh(ctx, path, loader[V]{r, true}):
+		if result.Err != nil {
+			return e.value, result.Err
+		}
+		return result.Value.use()
+	case <-ctx.Done():
+		return e.value, context.Cause(ctx)
+	}
+}
+
+// version grows with every change of a store that tells of changes. What was read
+// before the last one is not used.
+func (r *Reader[V]) version() uint64 {
+	if s, ok := r.store.(interface{ Version() uint64 }); ok {
+		return s.Version()
+	}
+	return 0
+}
+
+// loader is how the cache reads.
+type loader[V any] struct {
+	*Reader[V]
+	// renewing tells that somebody waits, since what is kept has failed.
+	renewing bool
+}
+
+// Load reads a secret of which nothing is known. If it makes no sense, whoever asked
+// for it has the error.
+func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
+	return l.read(ctx, path)
+}
+
+// Reload reads a secret again. One that has become malformed is a slip in the store,
+// so the last good value is used on, as if it could not be read.
+func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (entry[V], error) {
+	if !l.renewing {
+		// Whoever noticed that it is time does not wait.
+		ctx = context.WithoutCancel(ctx)
+		l.cache.slots <- struct{}{}
+		defer func() { <-l.cache.slots }()
+	}
+	e, err := l.read(ctx, path)
+	if err != nil {
+		return e, err
+	}
+	e.renewed = l.renewing
+	switch {
+	case e.malformed():
+		e.value, e.usable = before.value, before.usable
+		if !before.malformed() {
+			l.log.Warn("secret is malformed: the last good value is used", "error", errors.Unwrap(e.err)) // no path: it may name a player
+		}
+	case before.malformed():
+		l.log.Info("secret is well formed again")
+	}
+	return e, nil
+}
+
+func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, ErrNotFound) }
+
+// read asks the store, if its gate is open. What it does not say of this kind of
+// secret, but of one or of all, is not the gate's business.
+func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
+	e := entry[V]{version: r.version(), read: time.Now().UnixNano()}
+	try, err := r.gate.Enter()
+	if err != nil {
+		return e, fmt.Errorf("reading %s: %w", path, err)
+	}
+	secret, err := r.store.Read(ctx, path)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		try.Worked()
+		e.err = fmt.Errorf("reading %s: %w", path, err)
+		return e, nil
+	case errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
+		return e, fmt.Errorf("reading %s: %w", path, err)
+	case err != nil:
+		try.Failed(err, 0)
+		return e, fmt.Errorf("reading %s: %w", path, err)
+	}
+	try.Worked()
+	if e.value, err = r.cache.parse(secret); err != nil {
+		e.err = fmt.Errorf("%s %w", path, err)
+		return e, nil
+	}
+	e.usable = true
+	return e, nil
+}
