@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
+	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
 	"midas-sidecar/upstream"
 	"midas-sidecar/wechat"
@@ -22,14 +24,21 @@ const (
 	look = 5 * time.Minute
 	// patience is how long one fetch may take.
 	patience = 5 * time.Second
-	// pause is how long WeChat is left alone after a fetch that failed.
+	// pause is how long WeChat is left alone after it was asked, whatever for.
 	pause = time.Second
+	// longestPause is what that grows to while WeChat gives the very token that
+	// it refuses.
+	longestPause = time.Minute
 )
 
 // Asker sends a message to WeChat that may be repeated without harm.
 type Asker interface {
 	Ask(context.Context, wechat.Outbound) (upstream.Exchange, error)
 }
+
+// AppSecret reads the app secret. Where WeChat says that it is wrong, refused is
+// the one it does not take, and what is kept of that must not be believed.
+type AppSecret func(ctx context.Context, refused secrets.Value) (secrets.Value, error)
 
 // Stable gets the app's token from stable_token in normal mode. Any number of
 // processes may do so side by side: none takes the token of another away.
@@ -38,32 +47,70 @@ type Asker interface {
 // where there is none, and then for one fetch between them.
 type Stable struct {
 	appID  string
-	secret func(context.Context) (secrets.Value, error)
-	asker  Asker
+	secret AppSecret
+	asker  atomic.Pointer[Asker]
+	gate   *gate.Gate
 
 	now   atomic.Pointer[state]
 	fetch singleflight.Group
 }
 
-// state is what is known of the token: the token, or why there is none.
+// state is what is known of the token. One that has expired is kept until there is
+// another.
 type state struct {
 	token   secrets.Value
 	expires time.Time
-	err     error
-	asked   time.Time // when WeChat was last asked
-	renew   time.Time // when to ask again
+	err     error // why the last fetch brought none
+
+	asked time.Time // when WeChat was last asked
+	renew time.Time // when to ask again
+
+	doubted bool          // WeChat has refused the token since it was asked for it
+	again   int           // how many times running it then gave the same one
+	refused secrets.Value // the app secret, if that was what it did not take
 }
 
-// NewStable returns the token of the app with the appid. secret reads the app
-// secret whenever it is needed.
+// New returns the token of the app with the appid. log is told when the token
+// begins to be out of reach and when that ends.
+func New(appID string, secret AppSecret, asker Asker, log *slog.Logger) *Stable {
+	s := &Stable{appID: appID, secret: secret}
+	s.now.Store(new(state))
+	s.SetAsker(asker)
+	log = slog.New(dated{log.With("appid", appID).Handler(), s.goodUntil})
+	s.gate = gate.New(log, "access_token cannot be had", "access_token can be had again", gate.Pace(pause))
+	return s
+}
+
+// NewStable is New for an app secret that is read in one way only and a log that
+// nobody reads.
 func NewStable(appID string, secret func(context.Context) (secrets.Value, error), asker Asker) *Stable {
-	return &Stable{appID: appID, secret: secret, asker: asker}
+	always := func(ctx context.Context, _ secrets.Value) (secrets.Value, error) { return secret(ctx) }
+	return New(appID, always, asker, slog.New(slog.DiscardHandler))
+}
+
+// SetAsker makes asker the one who asks from now on.
+func (s *Stable) SetAsker(asker Asker) { s.asker.Store(&asker) }
+
+// Status is what may be known of a token by whoever watches it.
+type Status struct {
+	// Expires is when the token ends or has ended, zero where there never was one.
+	Expires time.Time
+	// Failure is why no other can be had, nil where one can.
+	Failure error
+	// Since is when that began.
+	Since time.Time
+}
+
+// Status returns how things are now.
+func (s *Stable) Status() Status {
+	failure, since := s.gate.State()
+	return Status{s.now.Load().expires, failure, since}
 }
 
 // Token returns a token that is good now.
 func (s *Stable) Token(ctx context.Context) (secrets.Value, error) {
 	known, now := s.now.Load(), time.Now()
-	if known == nil || !known.good(now) {
+	if !known.good(now) {
 		return s.wait(ctx)
 	}
 	if now.After(known.renew) {
@@ -87,17 +134,47 @@ func (s *Stable) wait(ctx context.Context) (secrets.Value, error) {
 // of the old token must not throw away the new one. The token stays in use until
 // there is another.
 func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
-	known, now := s.now.Load(), time.Now()
-	if known != nil && known.token == failed {
-		if err := rest(ctx, known.asked.Add(pause).Sub(now)); err != nil {
+	began := time.Now()
+	for range 2 { // what is under way may have begun before the token failed
+		soonest, doubtful := s.doubt(failed, began)
+		if !doubtful || time.Until(soonest) > pause {
+			break
+		}
+		if err := rest(ctx, time.Until(soonest)); err != nil {
 			return secrets.Value{}, err
 		}
-		due := *known
-		due.renew = time.Time{}
-		s.now.CompareAndSwap(known, &due)
+		if _, err := s.wait(ctx); err != nil {
+			return secrets.Value{}, err
+		}
 	}
-	return s.wait(ctx)
+	return s.Token(ctx)
 }
+
+// doubt brings the next look forward to soonest if failed is the token in use and
+// WeChat has not been asked since the time began.
+func (s *Stable) doubt(failed secrets.Value, began time.Time) (soonest time.Time, doubtful bool) {
+	for {
+		known := s.now.Load()
+		if known.token != failed || !known.asked.Before(began) {
+			return time.Time{}, false
+		}
+		if known.doubted {
+			return known.renew, true
+		}
+		next := *known
+		next.doubted = true
+		if soonest := known.asked.Add(known.pause()); soonest.Before(next.renew) {
+			next.renew = soonest
+		}
+		if s.now.CompareAndSwap(known, &next) {
+			return next.renew, true
+		}
+	}
+}
+
+// pause is how long after the last time to ask for a token in place of one that
+// was refused. It doubles while WeChat gives the same one again.
+func (s *state) pause() time.Duration { return min(pause<<min(s.again, 30), longestPause) }
 
 // rest waits for d, or until ctx ends, which is its error.
 func rest(ctx context.Context, d time.Duration) error {
@@ -128,45 +205,4 @@ func (s *state) use(now time.Time) (secrets.Value, error) {
 	default:
 		return secrets.Value{}, errExpired
 	}
-}
-
-// refresh fetches the token, once however many ask, whoever of them goes away.
-func (s *Stable) refresh() <-chan singleflight.Result {
-	return s.fetch.DoChan("", func() (any, error) {
-		if known := s.now.Load(); known != nil && time.Now().Before(known.renew) {
-			return known, nil // another caller was here before
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-
-		token, life, err := s.ask(ctx)
-		now := time.Now()
-		next := &state{token: token, expires: now.Add(life), renew: now.Add(min(look, life/2))}
-		if err != nil {
-			next = &state{err: err}
-			if before := s.now.Load(); before != nil && before.good(now) {
-				next.token, next.expires = before.token, before.expires
-			}
-			next.renew = now.Add(pause)
-		}
-		next.asked = now
-		s.now.Store(next)
-		return next, nil
-	})
-}
-
-func (s *Stable) ask(ctx context.Context) (secrets.Value, time.Duration, error) {
-	secret, err := s.secret(ctx)
-	if err != nil {
-		return secrets.Value{}, 0, fmt.Errorf("reading the app secret: %w", err)
-	}
-	answer, err := s.asker.Ask(ctx, wechat.StableToken(s.appID, secret))
-	if err != nil {
-		return secrets.Value{}, 0, fmt.Errorf("asking for the access_token: %w", err)
-	}
-	token, life, err := wechat.ReadToken(answer.Body)
-	if err == nil && life == 0 {
-		err = errExpired
-	}
-	return token, life, err
 }

@@ -3,8 +3,11 @@ package accesstoken_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -24,35 +27,65 @@ const (
 // weChat gives out tokens T1, T2, …, good for two hours, one second after it was
 // asked.
 type weChat struct {
-	mu    sync.Mutex
-	asked []wechat.Outbound
-	body  string // to answer instead, if not ""
-	err   error  // to fail with, if not nil
+	mu     sync.Mutex
+	asked  []wechat.Outbound
+	times  []time.Time   // when it was asked
+	takes  time.Duration // to answer in, if not 0
+	secret string        // that it takes alone, if not ""
+	body   string        // to answer instead, if not ""
+	status int           // to answer with, if not 0
+	err    error         // to fail with, if not nil
+	hangs  bool
 }
 
 func (w *weChat) Ask(ctx context.Context, message wechat.Outbound) (upstream.Exchange, error) {
 	w.mu.Lock()
 	w.asked = append(w.asked, message)
-	body, err := w.body, w.err
-	if body == "" {
+	w.times = append(w.times, time.Now())
+	body, err, takes, status := w.body, w.err, w.takes, w.status
+	switch {
+	case body != "":
+	case w.secret != "" && !strings.Contains(string(message.Body()), `"`+w.secret+`"`):
+		body = `{"errcode":40125,"errmsg":"invalid appsecret"}`
+	default:
 		body = fmt.Sprintf(`{"access_token":"T%d","expires_in":7200}`, len(w.asked))
+	}
+	if takes == 0 {
+		takes = time.Second
+	}
+	if status == 0 {
+		status = 200
+	}
+	if w.hangs {
+		takes = time.Hour
 	}
 	w.mu.Unlock()
 	select {
-	case <-time.After(time.Second):
+	case <-time.After(takes):
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	if err != nil {
 		return upstream.Exchange{Err: err}, err
 	}
-	return upstream.Exchange{Sent: true, Status: 200, Body: []byte(body)}, nil
+	return upstream.Exchange{Sent: true, Status: status, Body: []byte(body)}, nil
 }
 
 func (w *weChat) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.asked)
+}
+
+// gaps returns the times between one question and the next.
+func (w *weChat) gaps() []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var gaps []time.Duration
+	for i := 1; i < len(w.times); i++ {
+		gaps = append(gaps, w.times[i].Sub(w.times[i-1]))
+	}
+	return gaps
 }
 
 // answers makes WeChat say body from now on.
@@ -67,11 +100,47 @@ func (w *weChat) set(body string, err error) {
 	w.body, w.err = body, err
 }
 
-// newStable returns the token of an app that knows its secret. A fetch in the
-// background outlives no test.
+// edit changes what WeChat does from now on.
+func (w *weChat) edit(change func(*weChat)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change(w)
+}
+
+// newStable returns the token of an app that knows its secret.
 func newStable(t *testing.T, w *weChat) *accesstoken.Stable {
+	s, _ := newLogged(t, w)
+	return s
+}
+
+// newLogged is newStable and what it has logged since the last look, with the
+// times from now.
+func newLogged(t *testing.T, asker accesstoken.Asker) (*accesstoken.Stable, func() string) {
+	secret := func(context.Context, secrets.Value) (secrets.Value, error) { return secrets.NewValue(canary), nil }
+	return newWith(t, secret, asker)
+}
+
+// newWith returns the token of an app. A fetch in the background outlives no test.
+func newWith(t *testing.T, secret accesstoken.AppSecret, asker accesstoken.Asker) (*accesstoken.Stable, func() string) {
 	t.Cleanup(func() { time.Sleep(time.Minute) })
-	return accesstoken.NewStable(appID, func(context.Context) (secrets.Value, error) { return secrets.NewValue(canary), nil }, w)
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			switch {
+			case a.Key == slog.TimeKey:
+				return slog.Attr{}
+			case a.Value.Kind() == slog.KindTime:
+				return slog.String(a.Key, time.Until(a.Value.Time()).String())
+			}
+			return a
+		},
+	}))
+	return accesstoken.New(appID, secret, asker, log), func() string {
+		synctest.Wait()
+		defer text.Reset()
+		require.NotContains(t, text.String(), canary)
+		return text.String()
+	}
 }
 
 // token returns the token, which there must be.

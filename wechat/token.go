@@ -62,25 +62,55 @@ func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error)
 type TokenError struct{ Errcode int }
 
 func (e TokenError) Error() string {
-	return fmt.Sprintf("WeChat refuses an access_token: errcode %d (%s)", e.Errcode, tokenMeanings[e.Errcode])
+	meaning := tokenMeanings[e.Errcode].text
+	if meaning == "" {
+		meaning = "not documented for stable_token"
+	}
+	return fmt.Sprintf("WeChat refuses an access_token: errcode %d (%s)", e.Errcode, meaning)
 }
 
-var tokenMeanings = map[int]string{
-	-1:    "system busy",
-	40001: "the app secret is wrong",
-	40002: "the grant_type is wrong",
-	40013: "the appid is wrong",
-	40125: "the app secret is wrong",
-	40164: "this IP address is not on the app's list",
-	40243: "the app secret is frozen",
-	41002: "the appid is missing",
-	41004: "the app secret is missing",
-	43002: "must be POST",
-	45009: "the daily quota is used up",
-	45011: "too many calls this minute",
-	48001: "the app may not use this API",
-	89501: "this IP address waits for the administrator's consent",
-	89503: "this IP address waits for the administrator's consent",
-	89506: "the administrator refused this IP address",
-	89507: "the administrator refused this IP address",
+// Cure returns what changes WeChat's mind. For a code that is not known that is
+// what most known ones need.
+func (e TokenError) Cure() Cure { return tokenMeanings[e.Errcode].cure }
+
+// Cure is what ends a refusal of the access_token.
+type Cure uint8
+
+// The cures.
+const (
+	// ByOperator: a setting of the app has to be changed, here or at WeChat.
+	ByOperator Cure = iota
+	// BySecret: another app secret has to be used.
+	BySecret
+	// ByRepeating: the next answer may be another one.
+	ByRepeating
+	// ByWaiting: calls are counted, and there were too many.
+	ByWaiting
+)
+
+// tokenMeanings is every errcode that is known of stable_token. Sources: its page, and
+// https://developers.weixin.qq.com/doc/oplatform/Return_codes/Return_code_descriptions_new.html
+var tokenMeanings = map[int]struct {
+	text string
+	cure Cure
+}{
+	Busy:  {"system busy", ByRepeating},
+	40001: {"the app secret is wrong", BySecret},
+	40002: {"the grant_type is wrong", ByOperator},
+	40013: {"the appid is wrong", ByOperator},
+	40125: {"the app secret is wrong", BySecret},
+	40164: {"this IP address is not on the app's list", ByOperator},
+	40243: {"the app secret is frozen", BySecret}, // unfrozen, or replaced by another
+	41002: {"the appid is missing", ByOperator},
+	41004: {"the app secret is missing", ByOperator},
+	43002: {"must be POST", ByOperator},
+	45009: {"the daily quota is used up", ByWaiting},
+	45011: {"too many calls this minute", ByWaiting},
+	48001: {"the app may not use this API", ByOperator},
+	50004: {"the app may not have access_tokens", ByOperator},
+	50007: {"the account is frozen", ByOperator},
+	89501: {"this IP address waits for the administrator's consent", ByOperator},
+	89503: {"this IP address waits for the administrator's consent", ByOperator},
+	89506: {"the administrator refused this IP address", ByOperator},
+	89507: {"the administrator refused this IP address", ByOperator},
 }

@@ -1,0 +1,141 @@
+package accesstoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"midas-sidecar/secrets"
+	"midas-sidecar/wechat"
+)
+
+// refresh fetches the token, once however many ask, whoever of them goes away.
+func (s *Stable) refresh() <-chan singleflight.Result {
+	return s.fetch.DoChan("", func() (any, error) { return s.renewed(), nil })
+}
+
+// renewed asks WeChat, if that is due and the gate is open, and returns what is
+// known then.
+func (s *Stable) renewed() *state {
+	known := s.now.Load()
+	if time.Now().Before(known.renew) {
+		return known // another caller was here before
+	}
+	try, err := s.gate.Enter()
+	if err != nil {
+		return known // and why it failed
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+
+	next := s.ask(ctx, known.refused)
+	if next.err != nil {
+		next = known.failed(next)
+		s.now.Store(&next)
+		try.Failed(next.err, restAfter(next.err))
+		return &next
+	}
+	if known.doubted && next.token == known.token {
+		next.again = known.again + 1
+	}
+	s.now.Store(&next)
+	try.Worked()
+	return &next
+}
+
+// failed is what is known after a fetch that brought no token.
+func (s *state) failed(fetch state) state {
+	next := *s
+	next.err, next.asked, next.refused = fetch.err, fetch.asked, fetch.refused
+	if !s.token.IsZero() && !s.good(time.Now()) {
+		// In other words than while it was good, so that the log hears of it.
+		next.err = fmt.Errorf("the last access_token has expired: %w", next.err)
+	}
+	return next
+}
+
+// restAfter is how long to ask nothing after a failure: the longer, the less
+// another try can help. What is the network's mends at any time: the gate's pace
+// is enough.
+func restAfter(failure error) time.Duration {
+	refusal, ok := errors.AsType[wechat.TokenError](failure)
+	switch {
+	case !ok, refusal.Cure() == wechat.ByRepeating:
+		return 0
+	case refusal.Cure() == wechat.ByWaiting:
+		return time.Minute
+	default:
+		return 10 * time.Second
+	}
+}
+
+// ask asks WeChat for the token. An app secret that WeChat refuses is read again,
+// and tried if it is another by now.
+func (s *Stable) ask(ctx context.Context, refused secrets.Value) state {
+	began := time.Now()
+	secret, err := s.secret(ctx, refused)
+	switch {
+	case err == nil:
+	case refused.IsZero():
+		return state{asked: began, err: fmt.Errorf("reading the app secret: %w", err)}
+	default:
+		secret = refused // WeChat may take it by now; the store cannot tell
+	}
+	answer := s.askWith(ctx, secret)
+	if answer.refused.IsZero() {
+		return answer
+	}
+	corrected, err := s.secret(ctx, secret)
+	if err != nil || corrected == secret {
+		return answer
+	}
+	return s.askWith(ctx, corrected)
+}
+
+func (s *Stable) askWith(ctx context.Context, secret secrets.Value) state {
+	// The token's life begins before its answer is here.
+	asked := time.Now()
+	answer, err := (*s.asker.Load()).Ask(ctx, wechat.StableToken(s.appID, secret))
+	if err != nil {
+		return state{asked: asked, err: fmt.Errorf("asking for the access_token: %w", steady(err))}
+	}
+	token, life, err := wechat.ReadToken(answer.Body)
+	refusal, answered := errors.AsType[wechat.TokenError](err)
+	expires := asked.Add(life)
+	switch {
+	case answered && refusal.Cure() == wechat.BySecret:
+		return state{asked: asked, err: err, refused: secret}
+	case err != nil && !answered && answer.Status != http.StatusOK:
+		return state{asked: asked, err: fmt.Errorf("%w, and has HTTP status %d", err, answer.Status)}
+	case err != nil:
+		return state{asked: asked, err: err}
+	case !time.Now().Before(expires):
+		return state{asked: asked, err: errExpired}
+	}
+	return state{token: token, expires: expires, asked: asked, renew: asked.Add(max(min(look, life/2), pause))}
+}
+
+// steady leaves out of an error of the network what differs from one failure to
+// the next, our own port and which of a host's addresses it was: who compares two
+// shall find the same trouble the same.
+func steady(err error) error {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		same := *lookup
+		same.Server = ""
+		if same.IsTimeout {
+			same.Err = "i/o timeout"
+		}
+		return &same
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		same := *op
+		same.Source, same.Addr = nil, nil
+		return &same
+	}
+	return err
+}
