@@ -29,6 +29,16 @@ func (v *testVault) mountKV(t *testing.T, path string, version int) {
 	t.Cleanup(func() { _ = v.root.Sys().Unmount(path) })
 }
 
+// mountAuth mounts an auth method, where no other test does, for the time of the
+// test.
+func (v *testVault) mountAuth(t *testing.T, kind string) string {
+	t.Helper()
+	mount := unique(kind)
+	require.NoError(t, v.root.Sys().EnableAuthWithOptions(mount, &api.EnableAuthOptions{Type: kind}))
+	t.Cleanup(func() { _ = v.root.Sys().DisableAuth(mount) })
+	return mount
+}
+
 // write does what "vault write" does.
 func (v *testVault) write(t *testing.T, path string, data map[string]any) *api.Secret {
 	t.Helper()
@@ -88,10 +98,7 @@ type testRole struct {
 // are those of Vault's API for a role.
 func (v *testVault) role(t *testing.T, options map[string]any, paths ...string) *testRole {
 	t.Helper()
-	r := &testRole{vault: v, mount: unique("approle")}
-	require.NoError(t, v.root.Sys().EnableAuthWithOptions(r.mount, &api.EnableAuthOptions{Type: "approle"}))
-	t.Cleanup(func() { _ = v.root.Sys().DisableAuth(r.mount) })
-
+	r := &testRole{vault: v, mount: v.mountAuth(t, "approle")}
 	r.allow(t, paths...)
 	settings := map[string]any{"token_policies": r.mount, "token_no_default_policy": true}
 	maps.Copy(settings, options)

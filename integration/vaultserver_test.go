@@ -48,12 +48,19 @@ func startOwnVault(t *testing.T) *testVault {
 	return v
 }
 
-func launchVault() (*testVault, error) {
+func launchVault() (*testVault, error) { return launch(nil) }
+
+// launch starts a Vault that shows the certificate, or one without TLS.
+func launch(shown *certificate) (*testVault, error) {
 	binary, err := vaultBinary()
 	if err != nil {
 		return nil, fmt.Errorf("building vaultserver: %w", err)
 	}
-	command := exec.Command(binary, "-log-level=off")
+	flags, scheme := []string{"-log-level=off"}, "http://"
+	if shown != nil {
+		flags, scheme = append(flags, "-tls-cert", shown.certFile, "-tls-key", shown.keyFile), "https://"
+	}
+	command := exec.Command(binary, flags...)
 	command.Stderr = os.Stderr
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -72,16 +79,21 @@ func launchVault() (*testVault, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("starting vaultserver: it said %q", line), err, stdin.Close())
 	}
-	v.Address = "http://" + address
-	if err := v.initialise(); err != nil {
+	v.Address = scheme + address
+	if err := v.initialise(shown); err != nil {
 		return nil, errors.Join(fmt.Errorf("initialising Vault: %w", err), stdin.Close())
 	}
 	return v, nil
 }
 
-func (v *testVault) initialise() error {
+func (v *testVault) initialise(shown *certificate) error {
 	config := api.DefaultConfig()
 	config.Address = v.Address
+	if shown != nil {
+		if err := config.ConfigureTLS(&api.TLSConfig{CACert: shown.certFile}); err != nil {
+			return err
+		}
+	}
 	root, err := api.NewClient(config)
 	if err != nil {
 		return err
