@@ -24,12 +24,23 @@ type Auth interface {
 // rotated is used; white space around what it gives is dropped.
 type Source func() (string, error)
 
-// grant is a token and when it ends.
+// grant is a token and what is known of its end.
 type grant struct {
 	token concealed
 
-	// expires is when Vault forgets the token; zero where that is not known.
-	expires time.Time
+	// asked is when Vault was asked for it, or last to renew it, and lease how
+	// long it lives from then on; zero where that is not known.
+	asked time.Time
+	lease time.Duration
+
+	// longest is the longest lease that it had: one that is shorter is near the
+	// end that no renewal puts off.
+	longest time.Duration
+
+	renewable bool
+
+	// ours tells that nobody else needs the token, and that it can be revoked.
+	ours bool
 
 	// changed, where there is one, tells that there is a newer token.
 	changed func() bool
@@ -39,8 +50,11 @@ func (g grant) usable() bool {
 	if g.token == nil || g.changed != nil && g.changed() {
 		return false
 	}
-	return g.expires.IsZero() || time.Now().Before(g.expires)
+	return g.lease == 0 || time.Now().Before(g.expires())
 }
+
+// expires is when Vault forgets a token that has a lease.
+func (g grant) expires() time.Time { return g.asked.Add(g.lease) }
 
 // concealed is a text out of the reach of fmt, which prints what unexported fields
 // hold whatever their type has to say about it, but not what a func closes over.
@@ -81,9 +95,22 @@ func logIn(ctx context.Context, client *api.Client, method api.AuthMethod) (gran
 	case answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "":
 		return grant{}, errUnreadable
 	}
-	granted := grant{token: conceal(answer.Auth.ClientToken)}
-	if seconds := answer.Auth.LeaseDuration; seconds > 0 {
-		granted.expires = asked.Add(time.Duration(seconds) * time.Second)
-	}
-	return granted, nil
+	token := answer.Auth.ClientToken
+	return grant{
+		token:     conceal(token),
+		renewable: answer.Auth.Renewable,
+		ours:      !isBatch(token),
+	}.leased(asked, answer.Auth.LeaseDuration), nil
+}
+
+// isBatch tells the tokens that Vault does not keep, and so cannot revoke.
+func isBatch(token string) bool {
+	return strings.HasPrefix(token, "hvb.") || strings.HasPrefix(token, "b.")
+}
+
+// leased is g with a lease from Vault.
+func (g grant) leased(asked time.Time, seconds int) grant {
+	g.asked, g.lease = asked, time.Duration(max(seconds, 0))*time.Second
+	g.longest = max(g.longest, g.lease)
+	return g
 }

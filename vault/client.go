@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 )
 
-// maxAnswer is the size in bytes at which an answer is no longer a secret of ours.
-const maxAnswer = 1 << 20
-
-// client asks Vault one thing at a time, within timeout, without trying again.
+// client asks Vault one thing at a time, within timeout.
 type client struct {
 	api     *api.Client
 	timeout time.Duration
@@ -27,8 +24,12 @@ type client struct {
 // it cannot parse is an error all the same, which beats a client that ignores
 // what somebody meant to set.
 func newClient(config Config, transport http.RoundTripper) (*client, error) {
+	address := config.Address
+	if strings.HasPrefix(address, "unix:") {
+		address = "http://localhost" // the transport knows the socket
+	}
 	library, err := api.NewClient(&api.Config{
-		Address:    config.Address,
+		Address:    address,
 		HttpClient: &http.Client{Transport: transport, CheckRedirect: refuseRedirect},
 		// The library follows redirects where net/http does not.
 		DisableRedirects: true,
@@ -56,12 +57,11 @@ func refuseRedirect(*http.Request, []*http.Request) error {
 }
 
 // get reads the answer to one GET request.
-func (c *client) get(ctx context.Context, token, path string) (*api.Secret, error) {
+func (c *client) get(ctx context.Context, token, path string, query url.Values) (*api.Secret, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 
-	asker := c.api.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token })
-	response, err := asker.Logical().ReadRawWithContext(ctx, path)
+	response, err := c.with(token).ReadRawWithDataWithContext(ctx, path, query)
 	if response != nil {
 		defer func() { _ = response.Body.Close() }()
 	}
@@ -71,11 +71,29 @@ func (c *client) get(ctx context.Context, token, path string) (*api.Secret, erro
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
-	answer, err := api.ParseSecret(io.LimitReader(response.Body, maxAnswer))
+	answer, err := api.ParseSecret(response.Body)
 	if err != nil || answer == nil {
 		return nil, explain(ctx, err)
 	}
 	return answer, nil
+}
+
+// put makes one PUT request that says nothing but its token and path. Where Vault
+// has nothing to say either, the answer is nil.
+func (c *client) put(ctx context.Context, token, path string) (*api.Secret, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+
+	answer, err := c.with(token).WriteWithContext(ctx, path, nil)
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	return answer, nil
+}
+
+// with returns a client that uses token.
+func (c *client) with(token string) *api.Logical {
+	return c.api.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()
 }
 
 // forLogin returns a client whose token, should a login set one, is its own.
@@ -83,5 +101,5 @@ func (c *client) forLogin() *api.Client { return c.api.WithRequestCallbacks() }
 
 // bounded gives a request its time, and a reason to give where that runs out.
 func (c *client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %v", c.timeout))
+	return context.WithTimeoutCause(ctx, c.timeout, timeoutError(c.timeout))
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -28,7 +29,24 @@ var (
 	errOtherMount = errors.New("no KV secrets engine of the expected version answers there")
 
 	errUnreadable = errors.New("unreadable answer")
+
+	errClosed = unavailable(errors.New("it is closed"))
 )
+
+// unavailable makes a failure one of the store and not of what was asked for.
+func unavailable(failure error) error { return fmt.Errorf("%w: %w", secrets.ErrUnavailable, failure) }
+
+// loginError is a login that was refused. It is secrets.ErrUnavailable, since
+// without a token nothing can be asked, and says enough by itself.
+type loginError struct{ error }
+
+func (e loginError) Unwrap() error        { return e.error }
+func (e loginError) Is(target error) bool { return target == secrets.ErrUnavailable }
+
+// timeoutError is the end of the time that we give a request, not its caller.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(e)) }
 
 // explain puts what came of a request, if not an answer, into few words. The
 // library's own ones print the URL and all that the other end said, whoever that
@@ -37,15 +55,22 @@ func explain(ctx context.Context, err error) error {
 	if answer, ok := errors.AsType[*api.ResponseError](err); ok {
 		return explainStatus(answer)
 	}
-	if ctx.Err() != nil {
+	unanswered, ok := errors.AsType[*url.Error](err)
+	switch {
+	case ok && errors.Is(unanswered, secrets.ErrUnavailable):
+		return unanswered.Err
+	case ctx.Err() != nil && gaveUp(ctx):
 		return context.Cause(ctx)
-	}
-	if unanswered, ok := errors.AsType[*url.Error](err); ok {
+	case ctx.Err() != nil:
+		return unavailable(context.Cause(ctx))
+	case ok:
 		return unanswered.Err
 	}
 	return errUnreadable
 }
 
+// explainStatus need not know the statuses of a Vault that cannot be used: the
+// gatekeeper makes errors of them.
 func explainStatus(answer *api.ResponseError) error {
 	says := func(text string) bool {
 		return slices.ContainsFunc(answer.Errors, func(line string) bool { return strings.Contains(line, text) })
@@ -55,10 +80,6 @@ func explainStatus(answer *api.ResponseError) error {
 		return errInvalidToken
 	case answer.StatusCode == http.StatusForbidden:
 		return errDenied
-	case answer.StatusCode == http.StatusTooManyRequests:
-		return errors.New("rate limited")
-	case answer.StatusCode == http.StatusServiceUnavailable && says("Vault is sealed"):
-		return errors.New("vault is sealed")
 	default:
 		return fmt.Errorf("answered with status %d", answer.StatusCode)
 	}

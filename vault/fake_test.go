@@ -29,9 +29,16 @@ type fake struct {
 	mute      bool // calls dead tokens nothing worse than denied, as old Vaults do
 	asked     []*http.Request
 	sent      []string // bodies of logins
-	lease     int      // of tokens from logins, in seconds
 	delay     time.Duration
-	answer    http.HandlerFunc
+	answer    http.HandlerFunc            // to whatever is asked
+	faults    map[string]http.HandlerFunc // answers to the paths that end so
+
+	// Of tokens from logins, in seconds; zero where they never end.
+	lease, maxTTL int
+	renewable     bool
+	prefix        string               // of their names
+	born          map[string]time.Time // when they were made
+	ends          map[string]time.Time // those of them that end
 }
 
 func newFake() *fake {
@@ -42,7 +49,11 @@ func newFake() *fake {
 			"/v1/secret/data/midas/wx2": `{"data": {"data": {"midas_key": "canary-two"}, "metadata": {"version": 1}}}`,
 			"/v1/secret/midas/wx1":      `{"data": {"midas_key": "canary-key"}}`,
 		},
-		alive: map[string]bool{"canary-fixed": true},
+		alive:  map[string]bool{"canary-fixed": true},
+		faults: make(map[string]http.HandlerFunc),
+		prefix: "canary-token-",
+		born:   make(map[string]time.Time),
+		ends:   make(map[string]time.Time),
 	}
 }
 
@@ -53,21 +64,33 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.asked = append(f.asked, r)
 
 	path := r.URL.EscapedPath()
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	token := r.Header.Get("X-Vault-Token")
 	switch {
-	case f.answer != nil:
+	case f.fault(path) != nil:
+		fault := f.fault(path)
 		f.mu.Unlock()
-		f.answer(w, r)
+		fault(w, r)
 		f.mu.Lock()
-	case strings.HasPrefix(path, "/v1/auth/"):
+	case strings.HasPrefix(path, "/v1/auth/") && !strings.HasPrefix(path, "/v1/auth/token/"):
 		body, _ := io.ReadAll(r.Body)
 		f.sent = append(f.sent, string(body))
-		token := fmt.Sprintf("canary-token-%d", len(f.sent))
-		f.alive[token] = true
-		_, _ = fmt.Fprintf(w, `{"auth": {"client_token": %q, "lease_duration": %d}}`, token, f.lease)
-	case !f.alive[r.Header.Get("X-Vault-Token")] && f.mute:
+		token = fmt.Sprintf("%s%d", f.prefix, len(f.sent))
+		f.alive[token], f.born[token] = true, time.Now()
+		f.grant(w, token)
+	case !f.lives(token) && f.mute:
 		refuse(w, http.StatusForbidden, "permission denied")
-	case !f.alive[r.Header.Get("X-Vault-Token")]:
+	case !f.lives(token):
 		refuse(w, http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+	case path == "/v1/auth/token/renew-self":
+		f.grant(w, token)
+	case path == "/v1/auth/token/revoke-self":
+		delete(f.alive, token)
+		w.WriteHeader(http.StatusNoContent)
+	case path == "/v1/auth/token/lookup-self":
+		_, _ = fmt.Fprintf(w, `{"data": {"ttl": %d, "renewable": %t}}`, f.left(token), f.renewable)
 	case f.forbidden != "" && strings.HasSuffix(path, f.forbidden):
 		refuse(w, http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
 	case path == "/v1/sys/internal/ui/mounts/secret":
@@ -77,6 +100,57 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(w, http.StatusNotFound)
 	}
+}
+
+// fault is what is answered instead of what should be, if anything.
+func (f *fake) fault(path string) http.HandlerFunc {
+	if f.answer != nil {
+		return f.answer
+	}
+	for end, fault := range f.faults {
+		if strings.HasSuffix(path, end) {
+			return fault
+		}
+	}
+	return nil
+}
+
+// grant gives a token as long a lease as it may still have.
+func (f *fake) grant(w io.Writer, token string) {
+	lease := f.lease
+	if f.maxTTL > 0 {
+		lease = min(lease, int((time.Duration(f.maxTTL)*time.Second - time.Since(f.born[token])).Seconds()))
+	}
+	if lease > 0 {
+		f.ends[token] = time.Now().Add(time.Duration(lease) * time.Second)
+	}
+	_, _ = fmt.Fprintf(w, `{"auth": {"client_token": %q, "lease_duration": %d, "renewable": %t}}`, token, lease, f.renewable)
+}
+
+// left returns the seconds that a token has, zero where it never ends.
+func (f *fake) left(token string) int {
+	end, mortal := f.ends[token]
+	if !mortal {
+		return 0
+	}
+	return int(time.Until(end).Seconds())
+}
+
+func (f *fake) lives(token string) bool {
+	end, mortal := f.ends[token]
+	return f.alive[token] && (!mortal || time.Now().Before(end))
+}
+
+// leftBehind returns the tokens from logins that live.
+func (f *fake) leftBehind() (tokens []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for token := range f.born {
+		if f.lives(token) {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
 }
 
 func refuse(w http.ResponseWriter, status int, errors ...string) {
@@ -116,7 +190,7 @@ func (f *fake) count(part string) int {
 	return n
 }
 
-func (f *fake) logins() int { return f.count("/v1/auth/") }
+func (f *fake) logins() int { return f.count("/v1/auth/") - f.count("/v1/auth/token/") }
 func (f *fake) reads() int  { return f.count("/midas/") }
 
 func fixed(text string) Source { return func() (string, error) { return text, nil } }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -20,22 +21,35 @@ func (s *Store) read(ctx context.Context, token, path string) (secrets.Secret, e
 	if err != nil {
 		return nil, err
 	}
-	if version == 1 {
-		path = s.mount + "/" + path
-	} else {
-		path = s.mount + "/data/" + path
+	if version == 2 {
+		secret, _, err := s.read2(ctx, token, path, nil)
+		return secret, err
 	}
-	answer, err := s.client.get(ctx, token, path)
-	if errors.Is(err, errOtherMount) {
-		s.version.Store(0)
-	}
+	answer, err := s.ask(ctx, token, s.mount+"/"+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	if version == 1 {
-		return stringFields(answer.Data)
+	return stringFields(answer.Data)
+}
+
+// read2 reads a secret of a mount of version 2, and what is known of that. Without
+// a query that is the secret's latest version.
+func (s *Store) read2(ctx context.Context, token, path string, query url.Values) (secret secrets.Secret, metadata any, err error) {
+	answer, err := s.ask(ctx, token, s.mount+"/data/"+path, query)
+	if err != nil {
+		return nil, nil, err
 	}
-	return stringFields(answer.Data["data"])
+	secret, err = stringFields(answer.Data["data"])
+	return secret, answer.Data["metadata"], err
+}
+
+// ask forgets the version of the mount where that has become another one.
+func (s *Store) ask(ctx context.Context, token, path string, query url.Values) (*api.Secret, error) {
+	answer, err := s.client.get(ctx, token, path, query)
+	if errors.Is(err, errOtherMount) {
+		s.version.Store(0)
+	}
+	return answer, err
 }
 
 func stringFields(data any) (secrets.Secret, error) {
@@ -70,7 +84,7 @@ func (s *Store) mountVersion(ctx context.Context, token string) (kvVersion, erro
 // askVersion asks as the vault command does: every token may that can read
 // anything in the mount.
 func (s *Store) askVersion(ctx context.Context, token string) (kvVersion, error) {
-	answer, err := s.client.get(ctx, token, "sys/internal/ui/mounts/"+s.mount)
+	answer, err := s.client.get(ctx, token, "sys/internal/ui/mounts/"+s.mount, nil)
 	if errors.Is(err, secrets.ErrNotFound) {
 		return 0, errOtherMount // no mount is not the same as no secret
 	}

@@ -4,35 +4,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
+
+	"midas-sidecar/gate"
+	"midas-sidecar/secrets"
 )
 
-const (
-	// failedPause is how long a login that failed is not tried again: callers
-	// that come meanwhile get its error at once.
-	failedPause = time.Second
+// failedPause is how long, at least, a login that was refused is not tried again:
+// callers that come meanwhile get its error at once.
+const failedPause = time.Second
 
-	// refusedPause is how long no login is tried for a reason for which Vault
-	// refused even a fresh token. A policy that is wrong for one path must not
-	// turn every read of it into a login, and so into a token that lives on.
-	refusedPause = 10 * time.Second
-)
+// refusedPause is how long no login is tried for a reason for which Vault refused
+// even a fresh token. A policy that is wrong for one path must not turn every read
+// of it into a login.
+const refusedPause = 10 * time.Second
 
-// session holds the token, and gets another one where it has ended.
+// session holds the token, renews it, and gets another one where it has ended.
 type session struct {
 	client *client
 	auth   Auth
+	gate   *gate.Gate // stands before logins, which may fail where Vault does not
+
+	// work is what nobody waits for but close: logins, renewals, revocations.
+	// None begins once closed is set, but what one that is under way leads to.
+	work sync.WaitGroup
 
 	mu       sync.Mutex
-	current  grant
-	underway *login // nil where nobody is logging in
-
-	failure  error
-	failedAt time.Time
+	closed   bool
+	current  *grant      // replaced, never changed: whoever has it can tell what is newer
+	next     *time.Timer // for what current will need, nil where that is nothing
+	underway *login      // nil where nobody is logging in
 
 	// refusedAt is when a fresh token was last refused, by reason.
 	refusedAt map[error]time.Time
+}
+
+func newSession(client *client, auth Auth, log *slog.Logger) *session {
+	return &session{
+		client:    client,
+		auth:      auth,
+		gate:      gate.New(log, "vault login fails", "vault login works again", gate.Pace(failedPause)),
+		current:   &grant{},
+		refusedAt: make(map[error]time.Time),
+	}
 }
 
 // login is one login, for however many callers wait for it. What it led to may
@@ -95,7 +111,7 @@ func (s *session) replace(ctx context.Context, refused string, reason error) (to
 // currentUnless returns the current token, or that of a login where one is due.
 func (s *session) currentUnless(ctx context.Context, due func() bool) (token string, fresh bool, err error) {
 	s.mu.Lock()
-	if !due() {
+	if !s.closed && !due() {
 		defer s.mu.Unlock()
 		return s.current.token(), false, nil
 	}
@@ -122,38 +138,51 @@ func (s *session) refused(token string, reason error) {
 	if !s.current.token.is(token) {
 		return
 	}
-	if s.refusedAt == nil {
-		s.refusedAt = make(map[error]time.Time)
-	}
 	s.refusedAt[reason] = time.Now()
 }
 
 // begin returns the login under way, a new one where there is none. It is nobody's
 // own: whoever gives up waiting does not end it for the others. The caller holds mu.
 func (s *session) begin(ctx context.Context) (*login, error) {
+	if s.closed {
+		return nil, errClosed
+	}
 	if s.underway != nil {
 		return s.underway, nil
 	}
-	if s.failure != nil && time.Since(s.failedAt) < failedPause {
-		return nil, s.failure
+	try, err := s.gate.Enter()
+	if err != nil {
+		return nil, err
 	}
-	s.underway = &login{done: make(chan struct{})}
-	go s.run(context.WithoutCancel(ctx), s.underway)
-	return s.underway, nil
+	underway := &login{done: make(chan struct{})}
+	s.underway = underway
+	s.work.Go(func() { s.run(context.WithoutCancel(ctx), underway, try) })
+	return underway, nil
 }
 
-func (s *session) run(ctx context.Context, l *login) {
+func (s *session) run(ctx context.Context, l *login, try gate.Try) {
 	ctx, cancel := s.client.bounded(ctx)
 	defer cancel()
-	l.granted, l.err = s.auth.login(ctx, s.client.forLogin())
+	granted, err := s.auth.login(ctx, s.client.forLogin())
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.err == nil {
-		s.current = l.granted
+	switch {
+	case err == nil && s.closed:
+		try.Worked()
+		s.discard(&granted)
+		err = errClosed
+	case err == nil:
+		try.Worked()
+		s.adopt(&granted)
+	case errors.Is(err, secrets.ErrUnavailable):
+		// Which says nothing about logins, and the log has heard of it.
+	default:
+		// The token is left to be: it may still be good elsewhere.
+		err = loginError{err}
+		try.Failed(err, 0)
 	}
-	// A login that failed leaves the token be: it may still be good elsewhere.
-	s.failure, s.failedAt = l.err, time.Now()
+	l.granted, l.err = granted, err
 	s.underway = nil
 	close(l.done)
 }

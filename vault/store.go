@@ -6,18 +6,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 
+	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
 )
 
 // Store reads secrets from one KV mount of a Vault. It is safe for concurrent
-// use, keeps no secret but its token, and never prints that.
+// use, keeps no secret but its token, and never prints that. It renews the token
+// until Close.
 type Store struct {
 	mount   string
 	client  *client
 	session *session
+	keeper  *gatekeeper
 
 	// version is the mount's kvVersion once Vault has told it, else 0.
 	version atomic.Int32
@@ -38,7 +42,7 @@ func New(config Config) (*Store, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	transport, err := newTransport(config)
+	transport, err := newTransport(config, &net.Dialer{Timeout: config.Timeout})
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +50,20 @@ func New(config Config) (*Store, error) {
 }
 
 func newStore(config Config, transport http.RoundTripper) (*Store, error) {
-	client, err := newClient(config, transport)
+	log := config.Log.With("address", config.Address)
+	keeper := &gatekeeper{
+		gate: gate.New(log, "vault cannot be used", "vault can be used again", gate.Pace(pace)),
+		next: transport,
+	}
+	client, err := newClient(config, keeper)
 	if err != nil {
 		return nil, err
 	}
 	return &Store{
 		mount:   config.Mount,
 		client:  client,
-		session: &session{client: client, auth: config.Auth},
+		session: newSession(client, config.Auth, log),
+		keeper:  keeper,
 	}, nil
 }
 
@@ -63,7 +73,8 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 //
 // The error is secrets.ErrNotFound where there is no secret, or where its latest
 // version is deleted or destroyed. A token that Vault refuses is replaced by one
-// login and the read tried once more.
+// login and the read tried once more. While Vault cannot be used, or no token be
+// had, the error is secrets.ErrUnavailable, and Vault is tried once a second.
 func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("reading %q in %s: path %w", path, s.mount, err)
@@ -77,4 +88,15 @@ func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 		return nil, fmt.Errorf("reading %s/%s: %w", s.mount, path, err)
 	}
 	return secret, nil
+}
+
+// Close ends what the store does: it reads and renews no more, and a token that it
+// logged in for is revoked. Call it when nothing reads any more. A store that never
+// logged in says nothing to Vault. It may be called again.
+func (s *Store) Close(ctx context.Context) error {
+	defer s.keeper.closeIdleConnections()
+	if err := s.session.close(ctx); err != nil {
+		return fmt.Errorf("closing %s: %w", s.mount, err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -124,17 +125,20 @@ func TestA404ForTheMountIsNotErrNotFound(t *testing.T) {
 }
 
 func TestAFaultOfVaultIsToldInFewWords(t *testing.T) {
+	const down = "the secret store cannot be used: "
 	for want, c := range map[string]struct {
 		status int
 		body   string
 	}{
+		down + "answered with status 472":  {472, `{"errors": ["canary-internal"]}`},
+		down + "answered with status 473":  {473, `{"errors": ["canary-internal"]}`},
+		"answered with status 405":         {405, `{"errors": ["canary-x"]}`},
 		"permission denied":                {403, `{"errors": ["1 error occurred:\n\t* permission denied canary-x\n\n"]}`},
 		"permission denied: invalid token": {403, `{"errors": ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`},
-		"rate limited":                     {429, `{"errors": ["request path canary-x: rate limit quota exceeded"]}`},
-		"vault is sealed":                  {503, `{"errors": ["Vault is sealed"]}`},
-		"answered with status 503":         {503, `canary-upstream connect error`},
-		"answered with status 500":         {500, `{"errors": ["canary-internal"]}`},
-		"answered with status 412":         {412, `{"errors": ["required index state not present"]}`},
+		down + "rate limited":              {429, `{"errors": ["request path canary-x: rate limit quota exceeded"]}`},
+		down + "vault is sealed":           {503, `{"errors": ["Vault is sealed"]}`},
+		down + "answered with status 503":  {503, `canary-upstream connect error`},
+		down + "answered with status 500":  {500, `{"errors": ["canary-internal"]}`},
 		"unreadable answer":                {200, `<h1>canary-page</h1>`},
 	} {
 		t.Run(want, func(t *testing.T) {
@@ -147,6 +151,7 @@ func TestAFaultOfVaultIsToldInFewWords(t *testing.T) {
 			_, err := store.Read(t.Context(), "midas/wx1")
 
 			require.EqualError(t, err, "reading secret/midas/wx1: "+want)
+			require.Equal(t, strings.HasPrefix(want, down), errors.Is(err, secrets.ErrUnavailable))
 			require.Equal(t, asked+1, f.reads(), "the library must not try again")
 		})
 	}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"midas-sidecar/secrets"
 )
 
 // maxToken is more bytes than any token has.
@@ -15,8 +18,9 @@ const maxToken = 64 << 10
 
 // Token is a token made by somebody else.
 type Token struct {
-	// Token gives the token. It is asked at the first read and again when Vault
-	// refuses what it gave. Required.
+	// Token gives the token, which is renewed as long as Vault lets it be. It is
+	// asked at the first read, and again when the token is near its end or Vault
+	// refuses it. Required.
 	Token Source
 }
 
@@ -27,16 +31,28 @@ func (a Token) check() error {
 	return nil
 }
 
-func (a Token) login(context.Context, *api.Client) (grant, error) {
+func (a Token) login(ctx context.Context, client *api.Client) (grant, error) {
 	token, err := a.Token.read("token")
 	if err != nil {
 		return grant{}, err
 	}
-	return grant{token: conceal(token)}, nil
+	granted := grant{token: conceal(token)}
+	client.SetToken(token)
+	asked := time.Now()
+	answer, err := client.Auth().Token().LookupSelfWithContext(ctx)
+	if err != nil {
+		if err = explain(ctx, err); errors.Is(err, secrets.ErrUnavailable) {
+			return grant{}, fmt.Errorf("looking up the token: %w", err)
+		}
+		return granted, nil // it may do without that right
+	}
+	lease, _ := answer.TokenTTL()
+	granted.renewable, _ = answer.TokenIsRenewable()
+	return granted.leased(asked, int(lease.Seconds())), nil
 }
 
 // TokenFile is a token in a file that somebody else keeps fresh, such as Vault
-// Agent.
+// Agent. It is not renewed here.
 type TokenFile struct {
 	// Path names the file. It is looked at for every read and read again when
 	// it changed. Required; it need not exist before it is used.

@@ -1,26 +1,42 @@
 package vault
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"time"
 )
 
+// transport trusts what the CA file holds when a request is made. Requests to
+// Vault are rare, and one look at a file costs less than its network.
+type transport struct {
+	log    *slog.Logger
+	caFile string
+
+	mu      sync.Mutex
+	seen    os.FileInfo // the CA file when it was read last
+	current *http.Transport
+}
+
 // newTransport speaks HTTP/1.1 only: a request that times out then takes its
 // connection with it, where HTTP/2 would keep asking over one that is dead.
-func newTransport(config Config) (*http.Transport, error) {
+func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
+	t := &transport{log: config.Log, caFile: config.CAFile}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: config.ServerName}
 	if config.CAFile != "" {
-		roots, err := readRoots(config.CAFile)
-		if err != nil {
+		var err error
+		if t.seen, tlsConfig.RootCAs, err = readRoots(config.CAFile); err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
-		tlsConfig.RootCAs = roots
 	}
 	if config.ClientCert != "" || config.ClientKey != "" {
 		pair := clientPair{config.ClientCert, config.ClientKey}
@@ -29,26 +45,80 @@ func newTransport(config Config) (*http.Transport, error) {
 		}
 		tlsConfig.GetClientCertificate = pair.load
 	}
-	return &http.Transport{
+	dial := dialer.DialContext
+	if socket, ok := strings.CutPrefix(config.Address, "unix://"); ok {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	}
+	t.current = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: config.Timeout}).DialContext,
+		DialContext:         dial,
 		TLSHandshakeTimeout: config.Timeout,
 		TLSClientConfig:     tlsConfig,
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
-	}, nil
+	}
+	return t, nil
 }
 
-func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.trusting().RoundTrip(r)
+}
+
+// CloseIdleConnections closes those that no request uses.
+func (t *transport) CloseIdleConnections() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.current.CloseIdleConnections()
+}
+
+// trusting returns the transport for the CA file as it is now. While that makes no
+// sense the last one that did goes on.
+func (t *transport) trusting() *http.Transport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.caFile == "" || !differs(t.caFile, t.seen) {
+		return t.current
+	}
+	seen, roots, err := readRoots(t.caFile)
+	if seen != nil {
+		t.seen = seen
+	}
 	if err != nil {
-		return nil, err
+		t.log.Warn("ca_file cannot be used, what it held before is", "error", err)
+		return t.current
+	}
+	before := t.current
+	t.current = before.Clone()
+	t.current.TLSClientConfig.RootCAs = roots
+	before.CloseIdleConnections()
+	return t.current
+}
+
+// readRoots reads the CA file, and tells which one that was.
+func readRoots(path string) (os.FileInfo, *x509.CertPool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = file.Close() }()
+
+	// Before the content, so that what is written meanwhile counts as a change.
+	seen, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	pem, err := io.ReadAll(file)
+	if err != nil {
+		return seen, nil, err
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("must hold a PEM certificate, %s holds none", path)
+		return seen, nil, fmt.Errorf("must hold a PEM certificate, %s holds none", path)
 	}
-	return roots, nil
+	return seen, roots, nil
 }
 
 type clientPair struct{ cert, key string }

@@ -1,0 +1,178 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"midas-sidecar/gate"
+)
+
+const (
+	// pace is how often, at most, Vault is tried while it cannot be used.
+	pace = time.Second
+
+	// maxRest is for how long, at most, Vault is left alone because it says so.
+	maxRest = time.Minute
+
+	// maxAnswer is the size in bytes at which an answer is no longer a secret of
+	// ours. What is longer is cut there.
+	maxAnswer = 1 << 20
+
+	// catchUp is about how long a standby is given to learn what the active node
+	// knows already, and catchUps how often.
+	catchUp  = 100 * time.Millisecond
+	catchUps = 2
+)
+
+// gatekeeper passes requests on to Vault: all of them while it answers, one now and
+// then while it does not. An error of his is secrets.ErrUnavailable, unless whoever
+// asked gave up.
+type gatekeeper struct {
+	gate *gate.Gate
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper. The answer is here as a whole once it
+// returns, since one that breaks off is none.
+func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
+	try, err := k.gate.Enter()
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, unavailable(err)
+	}
+	response, body, err := k.ask(r)
+	for n := 0; n < catchUps && err == nil && k.isBehind(r, response) && pause(r.Context()); n++ {
+		response, body, err = k.ask(r)
+	}
+	if err != nil && gaveUp(r.Context()) {
+		return nil, err // which tells nothing about Vault
+	}
+	if failure := outage(r.Context(), response, body, err); failure != nil {
+		try.Failed(failure, rest(response))
+		// The next try asks again who Vault is: it may have moved.
+		k.closeIdleConnections()
+		return nil, unavailable(failure)
+	}
+	try.Worked()
+	return response, nil
+}
+
+func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
+	response, err := k.next.RoundTrip(r) //nolint:bodyclose // below, under another name
+	if err != nil {
+		return nil, nil, err
+	}
+	arriving := response.Body
+	defer func() { _ = arriving.Close() }()
+	body, err := io.ReadAll(io.LimitReader(arriving, maxAnswer))
+	if err != nil {
+		return nil, nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, body, nil
+}
+
+// isBehind tells whether asking again soon is of use. While Vault cannot be used
+// it is not asked more often than the gate lets pass.
+func (k *gatekeeper) isBehind(r *http.Request, response *http.Response) bool {
+	failure, _ := k.gate.State()
+	return response.StatusCode == http.StatusPreconditionFailed && r.Method == http.MethodGet && failure == nil
+}
+
+func (k *gatekeeper) closeIdleConnections() {
+	if t, ok := k.next.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// pause waits for a standby, or returns false where the time has run out.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(catchUp/2 + rand.N(catchUp)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// gaveUp tells whether the caller's own time or patience ran out, not ours.
+func gaveUp(ctx context.Context) bool {
+	_, ours := errors.AsType[timeoutError](context.Cause(ctx))
+	return ctx.Err() != nil && !ours
+}
+
+// outage returns why an answer is none, nil where it is one.
+func outage(ctx context.Context, response *http.Response, body []byte, err error) error {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return steady(err)
+	case response.StatusCode == http.StatusTooManyRequests:
+		return errors.New("rate limited")
+	case response.StatusCode == http.StatusServiceUnavailable && bytes.Contains(body, []byte("Vault is sealed")):
+		return errors.New("vault is sealed")
+	case response.StatusCode >= 500, isStandby(response.StatusCode):
+		return fmt.Errorf("answered with status %d", response.StatusCode)
+	}
+	return nil
+}
+
+// isStandby tells the statuses of nodes that another one should be asked for: one
+// that has not caught up, a secondary for disaster recovery, a performance standby.
+func isStandby(status int) bool {
+	return status == http.StatusPreconditionFailed || status == 472 || status == 473
+}
+
+// rest returns for how long Vault, or what stands before it, wants to be left alone.
+func rest(response *http.Response) time.Duration {
+	if response == nil {
+		return 0
+	}
+	text := response.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		return time.Duration(min(max(seconds, 0), maxRest.Seconds()) * float64(time.Second))
+	}
+	date, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	return min(max(time.Until(date), 0), maxRest)
+}
+
+// steady leaves out of an error what differs from one try to the next, such as the
+// port on our side, lest the log takes each for another reason, and what the other
+// end said, whoever that was.
+func steady(err error) error {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		switch {
+		case lookup.IsNotFound:
+			return fmt.Errorf("lookup %s: no such host", lookup.Name)
+		case lookup.IsTimeout:
+			return fmt.Errorf("lookup %s: timeout", lookup.Name)
+		}
+		return fmt.Errorf("lookup %s: no answer", lookup.Name)
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return errors.New("tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
+	}
+	if broken, ok := errors.AsType[*net.OpError](err); ok {
+		return &net.OpError{Op: broken.Op, Net: broken.Net, Addr: broken.Addr, Err: steady(broken.Err)}
+	}
+	if strings.Contains(err.Error(), "malformed") {
+		return errUnreadable
+	}
+	return err
+}
