@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,7 +21,9 @@ import (
 // The whole handler, from the caller's request to its answer, without sockets:
 // WeChat answers at once.
 func BenchmarkHandler(b *testing.B) {
-	creds := credentials.NewCache(benchmarkStore{}).Of(credentials.App{
+	creds := credentials.NewCache(benchmarkStore{}, credentials.Options{
+		Ages: secrets.Ages{Fresh: defaultFresh, Stale: defaultStale}, Sessions: defaultSessions, Log: slog.New(slog.DiscardHandler),
+	}).Of(credentials.App{
 		AppID: "wx1234567", Secret: "app", Session: "{openid}", MPSig: true, TokenSecret: "token", TokenField: "access_token",
 	}, nil)
 	h := &Handler{

@@ -13,7 +13,7 @@ func init() {
 		handler := new(Handler)
 		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 	})
-	httpcaddyfile.RegisterDirectiveOrder("midas", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterDirectiveOrder("midas", httpcaddyfile.Before, "respond")
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:

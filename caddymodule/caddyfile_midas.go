@@ -35,6 +35,11 @@ func init() {
 //			timeout     <duration>
 //		}
 //		secrets file <path>
+//		cache {
+//			fresh    <duration>
+//			stale    <duration>
+//			sessions <n>
+//		}
 //		app <appid> {
 //			offer_id     <id>
 //			secret       <path>
@@ -56,14 +61,27 @@ func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	return lines{
 		"secrets":         m.readSecrets,
+		"cache":           m.readCache,
 		"app":             m.readApp,
 		"upstream":        m.readUpstream,
 		"transport":       m.readTransport,
 		"deadline":        checked(&m.Deadline, parseDuration),
 		"attempt_timeout": checked(&m.AttemptTimeout, parseDuration),
-		"replay":          checked(&m.Replay, parseReplay),
+		"replay":          checked(&m.Replay, parseDurationOrZero),
 		"on_unknown":      word(&m.OnUnknown, unknownModes),
 	}.readBlock(d, "app")
+}
+
+func (m *Midas) readCache(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	m.Cache = new(Cache)
+	return lines{
+		"fresh":    checked(&m.Cache.Fresh, parseDuration),
+		"stale":    checked(&m.Cache.Stale, parseDurationOrZero),
+		"sessions": checked(&m.Cache.Sessions, parseCount),
+	}.readBlock(d)
 }
 
 func (m *Midas) readApp(d *caddyfile.Dispenser) error {

@@ -63,11 +63,10 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision finds the app and resolves the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	app, err := ctx.App("midas")
-	if err != nil {
-		return fmt.Errorf("loading the midas app: %w", err)
+	var err error
+	if h.midas, err = theApp(ctx); err != nil {
+		return err
 	}
-	h.midas = app.(*Midas)
 	var values resolver
 	if h.maxAmount, err = resolve(values, h.MaxAmount, 0, parseCount); err != nil {
 		return fmt.Errorf("max_amount: %w", err)
@@ -76,6 +75,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("max_body: %w", err)
 	}
 	return nil
+}
+
+// theApp returns the app of the handlers' config.
+func theApp(ctx caddy.Context) (*Midas, error) {
+	app, err := ctx.App("midas")
+	if err != nil {
+		return nil, fmt.Errorf("loading the midas app: %w", err)
+	}
+	return app.(*Midas), nil
 }
 
 // Validate checks the fixed words.

@@ -280,3 +280,11 @@ func TestManyPaymentsAskForOneToken(t *testing.T) {
 	}
 	require.Equal(t, 1, w.hits.count(wechat.StableTokenPath))
 }
+
+// As written, respond stands before reverse_proxy; a site that refuses all else must
+// not refuse payments too.
+func TestPaymentsComeBeforeASitesRefusalOfAllElse(t *testing.T) {
+	w := newWorld(t, "", "respond 404\n midas")
+	require.Equal(t, "applied", w.post("/cgi-bin/midas/pay", pay("b1", 1)).header.Get("Midas-Outcome"))
+	require.Equal(t, http.StatusNotFound, w.post("/cgi-bin/other", "{}").status)
+}

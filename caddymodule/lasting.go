@@ -2,7 +2,9 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,14 +14,46 @@ import (
 	"midas-sidecar/payment"
 )
 
-// lasting is what outlives a change of the config, and is shared by all handlers.
+// pool holds what outlives a change of the config, as long as any config uses it.
+var pool = caddy.NewUsagePool()
+
+// leases are the keys of what a config has taken from the pool.
+type leases []string
+
+// lease takes what the pool holds under key, or else what create makes.
+func lease[T caddy.Destructor](l *leases, key string, create func() (T, error)) (none T, _ error) {
+	taken, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return create() })
+	if err != nil {
+		return none, err
+	}
+	*l = append(*l, key)
+	return taken.(T), nil
+}
+
+// giveBack gives back all that was taken, the last first.
+func (l leases) giveBack() error {
+	var errs []error
+	for _, key := range slices.Backward(l) {
+		if _, err := pool.Delete(key); err != nil {
+			errs = append(errs, fmt.Errorf("giving back %s: %w", key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lasting is what all configs of the process share.
 type lasting struct {
 	memory *payment.Memory
+	log    latestLog
 	// calls are those being answered, up to their line in the log.
 	calls crowd.Crowd
 	// longest is how long a call may take, of all configs that there were.
 	longest atomic.Int64
+	// closing are the stores that nobody uses any more but calls that began before.
+	closing crowd.Crowd
 }
+
+func newLasting() (*lasting, error) { return &lasting{memory: payment.NewMemory()}, nil }
 
 // allow notes how long calls may take from now on.
 func (l *lasting) allow(p *payment.Processor) {
@@ -42,23 +76,3 @@ func (l *lasting) await() {
 
 // Destruct does nothing: what nobody uses is garbage.
 func (*lasting) Destruct() error { return nil }
-
-// pool holds the one lasting as long as any config uses it.
-var pool = caddy.NewUsagePool()
-
-const poolKey = "lasting"
-
-func takeLasting() (*lasting, error) {
-	taken, _, err := pool.LoadOrNew(poolKey, func() (caddy.Destructor, error) {
-		return &lasting{memory: payment.NewMemory()}, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sharing the memory of orders: %w", err)
-	}
-	return taken.(*lasting), nil
-}
-
-func giveBackLasting() error {
-	_, err := pool.Delete(poolKey)
-	return err
-}

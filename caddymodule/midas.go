@@ -4,9 +4,11 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -41,6 +43,9 @@ type Midas struct {
 	// Secrets is where keys and tokens are kept. Required.
 	Secrets *Secrets `json:"secrets,omitempty"`
 
+	// Cache says how long secrets are used that were read once.
+	Cache *Cache `json:"cache,omitempty"`
+
 	// Apps are the games that may pay, by appid. At least one.
 	Apps map[string]*App `json:"apps,omitempty"`
 
@@ -70,7 +75,9 @@ type Midas struct {
 
 	games     map[string]game
 	processor *payment.Processor
-	lasting   *lasting // from the pool; nil until it is taken
+	lasting   *lasting
+	leases    leases // of what outlives the config
+	log       *slog.Logger
 }
 
 // game is an app that is ready to pay.
@@ -93,16 +100,23 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if len(m.Apps) == 0 {
 		return errors.New("app: is missing: configure at least one, in the global option midas")
 	}
+	m.log = ctx.Slogger()
 	var values resolver
-	client, err := m.client(ctx, values)
+	hosts, err := m.hosts(values)
+	if err != nil {
+		return fmt.Errorf("upstream: %w", err)
+	}
+	client, err := m.client(ctx, hosts)
 	if err != nil {
 		return err
 	}
-	store, err := m.Secrets.open(values, ctx.Slogger())
-	if err != nil {
-		return fmt.Errorf("secrets: %w", err)
+	if m.lasting, err = lease(&m.leases, "lasting", newLasting); err != nil {
+		return err
 	}
-	cache := credentials.NewCache(store)
+	keys, err := m.keys(values, hosts)
+	if err != nil {
+		return err
+	}
 	m.games = make(map[string]game)
 	for appID, app := range m.Apps {
 		resolved, err := app.resolve(values, appID)
@@ -113,12 +127,9 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		if _, twice := m.games[id]; twice {
 			return fmt.Errorf("app %s: is configured twice", id)
 		}
-		m.games[id] = game{id, resolved.offerID, cache.Of(resolved.credentials, client)}
+		m.games[id] = game{id, resolved.offerID, keys.Of(resolved.credentials, client)}
 	}
 
-	if m.lasting, err = takeLasting(); err != nil {
-		return err
-	}
 	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel"}
 	if m.processor.Deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
 		return fmt.Errorf("deadline: %w", err)
@@ -126,7 +137,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.processor.AttemptTimeout, err = resolve(values, m.AttemptTimeout, defaultAttemptTimeout, parseDuration); err != nil {
 		return fmt.Errorf("attempt_timeout: %w", err)
 	}
-	if m.processor.Replay, err = resolve(values, m.Replay, defaultReplay, parseReplay); err != nil {
+	if m.processor.Replay, err = resolve(values, m.Replay, defaultReplay, parseDurationOrZero); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 	m.lasting.allow(m.processor)
@@ -146,8 +157,23 @@ func (m *Midas) Validate() error {
 
 var unknownModes = []string{"leave", "cancel"}
 
+// hosts returns WeChat's access points.
+func (m *Midas) hosts(values resolver) ([]string, error) {
+	if len(m.Upstreams) == 0 {
+		return defaultUpstreams, nil
+	}
+	hosts := slices.Clone(m.Upstreams)
+	for i, host := range hosts {
+		var err error
+		if hosts[i], err = values.text(host); err != nil {
+			return nil, err
+		}
+	}
+	return hosts, nil
+}
+
 // client makes the way to WeChat.
-func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, error) {
+func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, error) {
 	if m.TransportRaw == nil {
 		m.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
 	}
@@ -159,20 +185,15 @@ func (m *Midas) client(ctx caddy.Context, values resolver) (*upstream.Client, er
 	if !ok {
 		return nil, fmt.Errorf("transport: %T cannot send requests", module)
 	}
-	hosts := slices.Clone(m.Upstreams)
-	if len(hosts) == 0 {
-		hosts = defaultUpstreams
-	}
-	for i := range hosts {
-		if hosts[i], err = values.text(hosts[i]); err != nil {
-			return nil, fmt.Errorf("upstream: %w", err)
-		}
-	}
 	return upstream.New(hosts, transport)
 }
 
-// Start does nothing: what is needed is read when it is first needed.
-func (*Midas) Start() error { return nil }
+// Start turns the logs of what outlives configs over to this one. All else is read
+// when it is first needed.
+func (m *Midas) Start() error {
+	m.lasting.log.follow(m.log)
+	return nil
+}
 
 // Stop does nothing: apps stop in no particular order, and the http app may still
 // be taking calls.
@@ -182,13 +203,14 @@ func (*Midas) Stop() error { return nil }
 // flight go on meanwhile; they hold on to what they need. Where the process is about
 // to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
-	if m.lasting == nil {
-		return nil
+	if m.lasting == nil || !caddy.Exiting() {
+		return m.leases.giveBack()
 	}
-	if caddy.Exiting() {
-		m.lasting.await()
-	}
-	return giveBackLasting()
+	m.lasting.await()
+	err := m.leases.giveBack()
+	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
+	defer cancel()
+	return errors.Join(err, m.lasting.closing.Wait(ctx))
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"midas-sidecar/secrets"
 	"midas-sidecar/vault"
@@ -51,50 +52,74 @@ type Vault struct {
 	Timeout Setting `json:"timeout,omitempty"`
 }
 
-// open returns the store, which need not be reachable now.
-func (s *Secrets) open(values resolver, log *slog.Logger) (secrets.Store, error) {
-	switch {
-	case (s.Vault == nil) == (s.File == ""):
-		return nil, errors.New("must be exactly one of vault and file")
-	case s.Vault != nil:
-		store, err := s.Vault.open(values)
-		if err != nil {
-			return nil, fmt.Errorf("vault: %w", err)
-		}
-		return store, nil
-	}
-	path, err := values.text(s.File)
-	if err != nil {
-		return nil, fmt.Errorf("file: %w", err)
-	}
-	return secrets.NewFile(path, log), nil
+// place is a Secrets whose placeholders are replaced.
+type place struct {
+	File  string
+	Vault vault.Config // without Auth and Log
+	auth  vault.Auth
 }
 
-func (v *Vault) open(values resolver) (*vault.Store, error) {
-	var config vault.Config
-	for _, setting := range []struct {
-		name, value string
-		resolved    *string
-	}{
-		{"address", v.Address, &config.Address},
-		{"namespace", v.Namespace, &config.Namespace},
-		{"mount", v.Mount, &config.Mount},
-		{"ca_file", v.CAFile, &config.CAFile},
-		{"client_cert", v.ClientCert, &config.ClientCert},
-		{"client_cert key", v.ClientKey, &config.ClientKey},
-		{"server_name", v.ServerName, &config.ServerName},
-	} {
-		var err error
-		if *setting.resolved, err = values.text(setting.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", setting.name, err)
+// resolve finds out where the secrets are. How to log in there lasts as long as any
+// config says the same about it: a wrapped secret_id cannot be unwrapped twice.
+func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
+	switch {
+	case (s.Vault == nil) == (s.File == ""):
+		return p, errors.New("must be exactly one of vault and file")
+	case s.File != "":
+		if p.File, err = values.text(s.File); err != nil {
+			return p, fmt.Errorf("file: %w", err)
 		}
+		return p, nil
 	}
-	var err error
-	if config.Timeout, err = resolve(values, v.Timeout, 0, parseDuration); err != nil {
-		return nil, fmt.Errorf("timeout: %w", err)
+	if p.Vault, err = s.Vault.config(values); err != nil {
+		return p, fmt.Errorf("vault: %w", err)
 	}
-	if config.Auth, err = v.Auth.method(values); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
+	auth, err := lease(l, digest("auth", s.Vault.Auth), func() (lastingAuth, error) {
+		method, err := s.Vault.Auth.method(values)
+		return lastingAuth{method}, err
+	})
+	if err != nil {
+		return p, fmt.Errorf("vault: auth: %w", err)
 	}
-	return vault.New(config)
+	p.auth = auth.Auth
+	return p, nil
 }
+
+// open returns the store, which need not be reachable now.
+func (p place) open(stale time.Duration, log *slog.Logger) (secrets.Store, error) {
+	if p.File != "" {
+		return secrets.NewFile(p.File, stale, log), nil
+	}
+	config := p.Vault
+	config.Auth, config.Log = p.auth, log
+	store, err := vault.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	return store, nil
+}
+
+func (v *Vault) config(values resolver) (config vault.Config, err error) {
+	err = values.fill(
+		part{"address", v.Address, plain(&config.Address)},
+		part{"namespace", v.Namespace, plain(&config.Namespace)},
+		part{"mount", v.Mount, plain(&config.Mount)},
+		part{"ca_file", v.CAFile, plain(&config.CAFile)},
+		part{"client_cert", v.ClientCert, plain(&config.ClientCert)},
+		part{"client_cert key", v.ClientKey, plain(&config.ClientKey)},
+		part{"server_name", v.ServerName, plain(&config.ServerName)},
+	)
+	if err != nil {
+		return config, err
+	}
+	if config.Timeout, err = resolve(values, v.Timeout, 0, parseDuration); err != nil {
+		return config, fmt.Errorf("timeout: %w", err)
+	}
+	return config, nil
+}
+
+// lastingAuth is a way to log in that outlives configs.
+type lastingAuth struct{ vault.Auth }
+
+// Destruct does nothing: what nobody uses is garbage.
+func (lastingAuth) Destruct() error { return nil }

@@ -92,8 +92,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseReplay is parseDuration, but for 0, which is none.
-func parseReplay(text string) (time.Duration, error) {
+// parseDurationOrZero is parseDuration, but for 0, which is none.
+func parseDurationOrZero(text string) (time.Duration, error) {
 	if text == "0" {
 		return 0, nil
 	}

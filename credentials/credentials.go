@@ -164,6 +164,20 @@ func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
 	return c.stable.Token(ctx)
 }
 
+// Missing names the field without which the app cannot pay: midas_key, where there
+// is none of either environment, or access_token. It is "" where nothing is missing.
+func (c *Credentials) Missing(ctx context.Context) string {
+	if _, err := c.MidasKey(ctx, wechat.Official); err != nil {
+		if _, err := c.MidasKey(ctx, wechat.Sandbox); err != nil {
+			return "midas_key"
+		}
+	}
+	if _, err := c.AccessToken(ctx); err != nil {
+		return "access_token"
+	}
+	return ""
+}
+
 // AnotherMidasKey returns a Midas key to use where WeChat refused these: the newest
 // in the store, or the one before. It is nil where there is no other.
 func (c *Credentials) AnotherMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
