@@ -51,16 +51,37 @@ func playVault(args []string) error {
 	case command == "auth enable":
 		err = client.Sys().EnableAuthWithOptions(target, &api.EnableAuthOptions{Type: target})
 	case words[0] == "write":
-		answer, err = client.Logical().Write(target, data)
+		client.SetWrappingLookupFunc(func(string, string) string { return flags["wrap-ttl"] })
+		if err = readFiles(data); err == nil {
+			answer, err = client.Logical().Write(target, data)
+		}
 	case words[0] == "read":
 		answer, err = client.Logical().Read(target)
 	default:
 		err = fmt.Errorf("vault %s: not played here", command)
 	}
-	if field := flags["field"]; err == nil && field != "" {
+	switch field := flags["field"]; {
+	case err != nil || field == "":
+	case field == "wrapping_token":
+		fmt.Println(answer.WrapInfo.Token)
+	default:
 		fmt.Println(answer.Data[field])
 	}
 	return err
+}
+
+// readFiles puts the content of a file where a value is @ and its name.
+func readFiles(data map[string]any) error {
+	for name, value := range data {
+		if path, ok := strings.CutPrefix(value.(string), "@"); ok {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			data[name] = string(content)
+		}
+	}
+	return nil
 }
 
 // playCurl does what curl does with -i, -H and -d.

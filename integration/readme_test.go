@@ -92,6 +92,11 @@ func TestTheREADMELeadsANewUserToAPayment(t *testing.T) {
 	)
 	shell := newShell(t, dir, "VAULT_ADDR="+v.Address, "VAULT_TOKEN="+v.root.Token())
 
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "issuer.pem"), []byte(newIssuer(t).publicKey(t)), 0o600))
+	for _, name := range []string{"client.pem", "cluster-ca.pem"} {
+		require.NoError(t, os.Rename(newCertificate(t, dir, name).certFile, filepath.Join(dir, name)))
+	}
+
 	config := filepath.Join(dir, "Caddyfile")
 	started := false
 	for _, b := range readme(t) {

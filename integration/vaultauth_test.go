@@ -14,6 +14,8 @@ import (
 	"net/http/httputil"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,13 +117,13 @@ func TestTheNamespaceGoesWithTheLoginsOfEveryAuthMethod(t *testing.T) {
 	v.mountKV(t, "spaced", 2)
 	v.put(t, "spaced", "midas/wx1", map[string]any{"key": "value"})
 
-	// Namespaces are not in the Vault that is free, so the proxy plays one.
+	// The Vault that is free has no namespaces and ignores the header, so it is
+	// looked for on the way.
 	proxy := v.proxy(t).(*httputil.ReverseProxy)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Vault-Namespace") != "games/midas" {
 			t.Errorf("no namespace with %s", r.URL.Path)
 		}
-		r.Header.Del("X-Vault-Namespace")
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
@@ -228,6 +230,23 @@ func TestACertificateThatVaultSeesLogsIn(t *testing.T) {
 	require.NoError(t, read("", machine))
 	require.EqualError(t, read("midas", stranger), "reading secret/midas/wx1: logging in at auth/"+mount+": credentials refused")
 	require.EqualError(t, read("other", machine), "reading secret/midas/wx1: logging in at auth/"+mount+": credentials refused")
+}
+
+// The README's table names every way to log in, in lines that the Caddyfile takes.
+func TestTheREADMEsAuthLinesAreThoseOfTheCaddyfile(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	lines := regexp.MustCompile("(?m)^\\| `(auth [^`]*)`").FindAllSubmatch(text, -1)
+	var methods []string
+	for _, line := range lines {
+		methods = append(methods, strings.Fields(string(line[1]))[1])
+		written := strings.NewReplacer("{ ", "{\n", "; ", "\n", " }", "\n}", "[", "", "]", "", "<", "", ">", "").Replace(string(line[1]))
+		config := filepath.Join(t.TempDir(), "Caddyfile")
+		require.NoError(t, os.WriteFile(config, []byte(
+			"{\nmidas {\nsecrets vault https://vault.example {\nclient_cert a b\n"+written+"\n}\napp wx1 {\noffer_id 1\n}\n}\n}\n"), 0o600))
+		require.NoError(t, <-run(t, "adapt", "--validate=false", "--config", config).ended, written)
+	}
+	require.Equal(t, []string{"token", "token_file", "approle", "kubernetes", "jwt", "userpass", "cert"}, methods)
 }
 
 func source(text string) vault.Source { return func() (string, error) { return text, nil } }
