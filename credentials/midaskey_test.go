@@ -45,7 +45,7 @@ func rotating(before string) (*versioned, *credentials.Credentials, *bytes.Buffe
 	s.put(app.Secret, "midas_key", canary+"new")
 	log := new(bytes.Buffer)
 	cache := credentials.NewCache(s, credentials.Options{
-		Ages:     secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour},
+		Ages:     cacheAges,
 		Sessions: 10,
 		Log:      slog.New(slog.NewTextHandler(log, nil)),
 	})

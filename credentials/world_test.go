@@ -77,13 +77,15 @@ func (s *store) put(path, field, value string) {
 	s.secrets[path][field] = value
 }
 
-// cacheOf returns a cache in front of a store, with the ages that are the default.
+// The ages that are the default, and a log for nobody.
+var (
+	cacheAges = secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour}
+	discard   = slog.New(slog.DiscardHandler)
+)
+
+// cacheOf returns a cache in front of a store.
 func cacheOf(s secrets.Store) *credentials.Cache {
-	return credentials.NewCache(s, credentials.Options{
-		Ages:     secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour},
-		Sessions: 1000,
-		Log:      slog.New(slog.DiscardHandler),
-	})
+	return credentials.NewCache(s, credentials.Options{Ages: cacheAges, Sessions: 1000, Log: discard})
 }
 
 // weChat answers with a token, and knows what it was asked.

@@ -13,6 +13,7 @@
 package signer
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding"
@@ -41,8 +42,19 @@ type Key struct {
 
 type secret struct {
 	text         string
-	inner, outer []byte // marshalled SHA-256 states
+	inner, outer chain
 }
+
+// chain is the chaining value of a SHA-256 that has absorbed one block: all that
+// differs between the states of two keys. A sidecar keeps the keys of many players.
+type chain [sha256.Size]byte
+
+// Where the chaining value stands in a marshalled state of crypto/sha256. What
+// follows are the bytes of a block that has begun, and the length so far.
+const chainStart = 4
+
+// absorbed is the marshalled state of a SHA-256 that has absorbed one block.
+var absorbed = marshal(make([]byte, sha256.BlockSize))
 
 // NewKey returns the key whose text is given.
 func NewKey(text string) *Key {
@@ -57,13 +69,18 @@ func NewKey(text string) *Key {
 	return &Key{func() secret { return s }}
 }
 
-// absorb returns the SHA-256 state after a key's block, padded as RFC 2104 says.
-func absorb(block [sha256.BlockSize]byte, pad byte) []byte {
+// absorb returns the chaining value after a key's block, padded as RFC 2104 says.
+func absorb(block [sha256.BlockSize]byte, pad byte) chain {
 	for i := range block {
 		block[i] ^= pad
 	}
+	return chain(marshal(block[:])[chainStart:][:sha256.Size])
+}
+
+// marshal returns the SHA-256 state after a block.
+func marshal(block []byte) []byte {
 	digest := sha256.New()
-	digest.Write(block[:])
+	digest.Write(block)
 	state, err := digest.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
 		panic(err) // documented never to fail for SHA-256
@@ -77,11 +94,14 @@ func absorb(block [sha256.BlockSize]byte, pad byte) []byte {
 // memory.
 type signing struct {
 	digest hash.Hash
+	state  []byte // as absorbed, but for the chaining value
 	text   []byte
 	sum    [sha256.Size]byte
 }
 
-var signings = sync.Pool{New: func() any { return &signing{digest: sha256.New()} }}
+var signings = sync.Pool{New: func() any {
+	return &signing{digest: sha256.New(), state: bytes.Clone(absorbed)}
+}}
 
 // appendHMAC appends the hex HMAC-SHA256 of s.text.
 func (k secret) appendHMAC(dst []byte, s *signing) []byte {
@@ -94,8 +114,9 @@ func (k secret) appendHMAC(dst []byte, s *signing) []byte {
 	return hex.AppendEncode(dst, s.digest.Sum(s.sum[:0]))
 }
 
-func (s *signing) restore(state []byte) {
-	if err := s.digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
+func (s *signing) restore(c chain) {
+	copy(s.state[chainStart:], c[:])
+	if err := s.digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.state); err != nil {
 		panic("signer: restoring a SHA-256 state that this package made: " + err.Error())
 	}
 }
@@ -104,6 +125,7 @@ func (s *signing) restore(state []byte) {
 func (s *signing) release() {
 	clear(s.text)
 	s.text = s.text[:0]
+	copy(s.state, absorbed)
 	s.digest.Reset()
 	signings.Put(s)
 }
@@ -111,8 +133,10 @@ func (s *signing) release() {
 // Equal tells whether both keys sign alike, in a time that tells nothing about how
 // far they agree.
 func (k *Key) Equal(other *Key) bool {
-	return k != nil && other != nil && hmac.Equal(k.secret().inner, other.secret().inner)
+	return k != nil && other != nil && k.secret().inner.equal(other.secret().inner)
 }
+
+func (c chain) equal(other chain) bool { return hmac.Equal(c[:], other[:]) }
 
 const hidden = "REDACTED"
 
