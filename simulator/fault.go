@@ -39,8 +39,8 @@ func newFaults(plan Plan, decide func(Call) Fault) *faults {
 	return &faults{plan, decide, make(map[Call]int), make(chan struct{})}
 }
 
-// Misbehave sets who decides how each call goes wrong, in place of whoever
-// decided until now. It is asked once a call, from many goroutines, and may use
+// Misbehave sets who decides how each call goes wrong that pays or asks for a
+// balance, in place of whoever decided until now. It is asked once a call, from many goroutines, and may use
 // the simulator: end a session, replace a token, read the books. A kind that does
 // not exist is a panic.
 func (s *Simulator) Misbehave(decide func(Call) Fault) {
@@ -72,24 +72,36 @@ func (s *Simulator) setFaults(f *faults) {
 // serve carries out a call, as badly as the faults want.
 func (s *Simulator) serve(c call) *reply {
 	fault, over := s.arrive(c)
-	if fault.Kind == "" {
-		return s.carryOut(c)
+	kind, known := findKind(kinds, fault.Kind)
+	if kind.API != "" && kind.API != c.endpoint.API.Name {
+		kind.strike = nil
 	}
-	kind, known := findKind(fault.Kind)
+	v := &victim{Simulator: s, call: c, over: over}
+	v.refusal = func() *reply { return s.admit(c) }
+	v.deed = func() *reply { return s.perform(v.call) } // which a strike may have changed
+	v.sham = done(members{{"bill_no", c.get("bill_no")}}, "not carried out")
+	return v.serve(fault, kind, known)
+}
+
+// serve strikes the victim as its fault wants, which is of that kind if one is
+// known.
+func (v *victim) serve(fault Fault, kind Kind, known bool) *reply {
 	switch {
+	case fault.Kind == "":
+		return v.carryOut()
 	case !known:
 		panic("simulator: no kind of fault is called " + fault.Kind)
-	case kind.strike == nil, kind.API != "" && kind.API != c.endpoint.API.Name:
-		return s.carryOut(c)
+	case kind.strike == nil:
+		return v.carryOut()
 	case !kind.unverified:
-		s.mu.Lock()
-		refusal := s.admit(c)
-		s.mu.Unlock()
+		v.mu.Lock()
+		refusal := v.refusal()
+		v.mu.Unlock()
 		if refusal != nil {
 			return refusal
 		}
 	}
-	v := &victim{s, c, kind.delay, over}
+	v.delay = kind.delay
 	if fault.Delay != 0 {
 		v.delay = fault.Delay
 	}
@@ -124,18 +136,51 @@ func (f *faults) count(c Call) int {
 	return f.counts[c]
 }
 
-// victim is a call that a fault strikes.
+// arriveForToken is arrive for an app's call for its access_token, about which only
+// a plan decides.
+func (s *Simulator) arriveForToken(appid string) (fault Fault, over <-chan struct{}) {
+	arrived := Call{Endpoint: wechat.Endpoint{Path: stableTokenPath}, AppID: appid}
+	s.mu.Lock()
+	f := s.faults
+	known := s.state.Apps[appid] != nil
+	if known {
+		arrived.Attempt = f.count(arrived)
+	}
+	s.mu.Unlock()
+	if !known {
+		return Fault{}, f.over
+	}
+	return f.plan.decide(arrived), f.over
+}
+
+// victim is a call that a fault may strike.
 type victim struct {
 	*Simulator
 
-	call  call
+	call  call // of a payment
 	delay time.Duration
 	over  <-chan struct{} // closed when the faults are others
+
+	// While the simulator is locked, refusal tells why the call may not be carried
+	// out, nil if it may, and deed carries it out.
+	refusal, deed func() *reply
+	sham          *reply // as good an answer as the deed's
+}
+
+// carryOut does what the call asks for, or says why not. No state changes in
+// between: the checks and the ledger see the same.
+func (v *victim) carryOut() *reply {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if refusal := v.refusal(); refusal != nil {
+		return refusal
+	}
+	return v.deed()
 }
 
 // apply carries the call out, however its answer fares.
 func (v *victim) apply() *reply {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.perform(v.call)
+	return v.deed()
 }

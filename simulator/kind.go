@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"midas-sidecar/wechat"
 )
 
 // Applied tells what a fault lets happen to the order.
@@ -40,33 +38,43 @@ type Kind struct {
 	delays     bool                 // a fault may name a Delay
 	delay      time.Duration        // of one that does not
 	unverified bool                 // strikes any call that can be read
+	anywhere   bool                 // is one of TokenKinds, too
 }
 
-// Kinds returns all there are.
+// Kinds returns all there are for the payment APIs.
 func Kinds() []Kind { return slices.Clone(kinds) }
 
-func findKind(name string) (kind Kind, known bool) {
-	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+// TokenKinds returns all there are for stable_token. What is applied or not is the
+// issue of a new token, where it is time for one.
+func TokenKinds() []Kind { return slices.Clone(tokenKinds) }
+
+func findKind(among []Kind, name string) (kind Kind, known bool) {
+	i := slices.IndexFunc(among, func(k Kind) bool { return k.Name == name })
 	if i < 0 {
 		return Kind{}, false
 	}
-	return kinds[i], true
+	return among[i], true
 }
 
 // maxDelay is longer than any client's patience.
 const maxDelay = time.Hour
 
-// check refuses a fault that cannot be, or not in the calls to api; nil is any.
-func (f Fault) check(at string, api *wechat.API) error {
-	kind, known := findKind(f.Kind)
+// check refuses a fault that cannot be, or not in the calls to api; "" is any but
+// stable_token.
+func (f Fault) check(at, api string) error {
+	among, list := kinds, "kinds"
+	if api == stableToken {
+		among, list = tokenKinds, "token_kinds"
+	}
+	kind, known := findKind(among, f.Kind)
 	switch {
 	case !known:
-		return fmt.Errorf("%s: must be one of the kinds that GET %s lists", at, faultsPath)
+		return fmt.Errorf("%s: must be one of the %s that GET %s lists", at, list, faultsPath)
 	case f.Delay != 0 && !kind.delays:
 		return fmt.Errorf("%s/delay: %s has none", at, f.Kind)
 	case f.Delay < 0 || f.Delay > maxDelay:
 		return fmt.Errorf("%s/delay: must be from 0s to %s", at, maxDelay)
-	case api != nil && kind.API != "" && kind.API != api.Name:
+	case api != "" && kind.API != "" && kind.API != api:
 		return fmt.Errorf("%s: %s strikes %s only", at, f.Kind, kind.API)
 	}
 	return nil

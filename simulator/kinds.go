@@ -11,34 +11,34 @@ import (
 
 // kinds is the table.
 var kinds = slices.Concat(
-	[]Kind{{
+	anywhere([]Kind{{
 		Name: "none", Applied: AppliedAsIs,
 		About: "nothing goes wrong",
 	}, {
 		Name: "reset_reading", Applied: NotApplied, strike: instead(reset), unverified: true,
 		About: "TCP reset as soon as the request has been read, signed or not",
-	}},
-	either("reset", "TCP reset without a byte of an answer", reset),
-	either("reset_headers", "TCP reset in the middle of the answer's headers", resetHeaders),
-	either("reset_body", "TCP reset in the middle of the answer's body", resetBody),
-	either("lost", "the connection is closed without an answer", lose),
-	either("hang", "no answer until the client gives up", hang),
+	}}),
+	anywhere(either("reset", "TCP reset without a byte of an answer", reset)),
+	anywhere(either("reset_headers", "TCP reset in the middle of the answer's headers", resetHeaders)),
+	anywhere(either("reset_body", "TCP reset in the middle of the answer's body", resetBody)),
+	anywhere(either("lost", "the connection is closed without an answer", lose)),
+	anywhere(either("hang", "no answer until the client gives up", hang)),
 	[]Kind{{
 		Name: "late", Applied: AppliedLate, strike: late, delays: true,
 		About: "no answer until the client gives up; then, or delay (0s) later, the order is applied all the same",
 	}},
 
-	either("http_500", "HTTP 500 and a page of HTML", page(http.StatusInternalServerError)),
-	either("http_502", "HTTP 502 and a page of HTML", page(http.StatusBadGateway)),
-	either("http_503", "HTTP 503 and a page of HTML", page(http.StatusServiceUnavailable)),
-	either("html", "HTTP 200 and a page of HTML", page(http.StatusOK)),
-	either("empty", "HTTP 200 and no body", empty),
-	either("truncated", "half the answer, with the Content-Length of that half", truncate),
-	either("cut", "half the answer, with the Content-Length of the whole", cut),
+	anywhere(either("http_500", "HTTP 500 and a page of HTML", page(http.StatusInternalServerError))),
+	anywhere(either("http_502", "HTTP 502 and a page of HTML", page(http.StatusBadGateway))),
+	anywhere(either("http_503", "HTTP 503 and a page of HTML", page(http.StatusServiceUnavailable))),
+	anywhere(either("html", "HTTP 200 and a page of HTML", page(http.StatusOK))),
+	anywhere(either("empty", "HTTP 200 and no body", empty)),
+	anywhere(either("truncated", "half the answer, with the Content-Length of that half", truncate)),
+	anywhere(either("cut", "half the answer, with the Content-Length of the whole", cut)),
 	either("codeless", "the answer without its errcode", rewrite(withoutErrcode)),
-	either("broken_gzip", "the answer in gzip, half of it, with the Content-Length of that half", brokenGzip),
-	redirects(http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect),
-	[]Kind{{
+	anywhere(either("broken_gzip", "the answer in gzip, half of it, with the Content-Length of that half", brokenGzip)),
+	anywhere(redirects(http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect)),
+	anywhere([]Kind{{
 		Name: "gzip_after", Applied: AppliedAsIs, strike: spoiling(gzipped),
 		About: "the answer in gzip, asked for or not, as a compressing proxy sends it",
 	}, {
@@ -47,9 +47,9 @@ var kinds = slices.Concat(
 	}, {
 		Name: "dead_connection_after", Applied: AppliedAsIs, strike: spoiling(deadConnection),
 		About: "a good answer; the connection is closed when the next request arrives on it, of which nothing is read",
-	}},
+	}}),
 
-	either("busy", "errcode -1, system error", rewrite(busy)),
+	anywhere(either("busy", "errcode -1, system error", rewrite(busy))),
 	only(wechat.CancelPay, either("processing", "errcode 90016, the order is being processed", rewrite(processing))),
 	[]Kind{
 		refusing("busy_balance", -1, "1034-131-0 balance not enough", "errcode -1, whose errmsg says that the balance is short"),
@@ -83,6 +83,23 @@ var kinds = slices.Concat(
 		},
 	},
 )
+
+// tokenKinds is the table for stable_token: what may befall any call, and its own
+// refusals.
+var tokenKinds = append(
+	slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return !k.anywhere }),
+	refusing("secret_40125", 40125, "invalid appsecret", "errcode 40125, although the secret is the app's"),
+	refusing("ip_40164", 40164, "invalid ip, not in whitelist", "errcode 40164, the IP address is not on the app's list"),
+	refusing("quota_45009", 45009, "reach max api daily quota limit", "errcode 45009, the day's calls are used up"),
+)
+
+// anywhere marks kinds that may strike calls for the access_token, too.
+func anywhere(kinds []Kind) []Kind {
+	for i := range kinds {
+		kinds[i].anywhere = true
+	}
+	return kinds
+}
 
 // either makes the two kinds of a fault that may strike before and after.
 func either(name, about string, spoil func(*victim, *reply)) []Kind {

@@ -54,17 +54,6 @@ func readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
 	return call{Message: Message{r.URL.Path, token, fields}, endpoint: e, contentType: contentType}, nil
 }
 
-// carryOut does what the call asks for, or says why not. No state changes in
-// between: the checks and the ledger see the same.
-func (s *Simulator) carryOut(c call) *reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if refusal := s.admit(c); refusal != nil {
-		return refusal
-	}
-	return s.perform(c)
-}
-
 // perform applies a call that has been admitted, and keeps what that changed.
 func (s *Simulator) perform(c call) *reply {
 	out := s.apply(c)

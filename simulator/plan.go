@@ -17,7 +17,8 @@ type Plan struct {
 }
 
 // Rule is for the calls that API, Environment and BillNo name; what is empty fits
-// any.
+// any. Calls for the access_token are no payments: a rule strikes them only if its
+// API is "stable_token", and then with TokenKinds.
 type Rule struct {
 	API         string             `json:"api,omitempty"`
 	Environment wechat.Environment `json:"environment,omitempty"`
@@ -45,6 +46,9 @@ func (p Plan) decide(c Call) Fault {
 }
 
 func (r Rule) fits(c Call) bool {
+	if c.Path == stableTokenPath {
+		return r.API == stableToken
+	}
 	return (r.API == "" || r.API == c.API.Name) &&
 		(r.Environment == "" || r.Environment == c.Environment) &&
 		(r.BillNo == "" || r.BillNo == c.BillNo)
@@ -82,8 +86,10 @@ func (p Plan) check() error {
 func (r Rule) check(at string) error {
 	api := apiOf(r.API)
 	switch {
-	case r.API != "" && api == nil:
-		return fmt.Errorf("%s/api: must be pay, cancelpay, getbalance or present, or be left out for all", at)
+	case r.API == stableToken && (r.Environment != "" || r.BillNo != ""):
+		return fmt.Errorf("%s: stable_token has no environment and no bill_no", at)
+	case r.API != "" && r.API != stableToken && api == nil:
+		return fmt.Errorf("%s/api: must be pay, cancelpay, getbalance or present, or stable_token, or be left out for all payments", at)
 	case r.Environment != "" && r.Environment != wechat.Official && r.Environment != wechat.Sandbox:
 		return fmt.Errorf("%s/environment: must be official or sandbox, or be left out for both", at)
 	case r.BillNo != "" && !isName(r.BillNo):
@@ -98,7 +104,7 @@ func (r Rule) check(at string) error {
 		return fmt.Errorf("%s/seed: is of use with a rate only", at)
 	}
 	for i, fault := range r.Faults {
-		if err := fault.check(fmt.Sprintf("%s/faults/%d", at, i), api); err != nil {
+		if err := fault.check(fmt.Sprintf("%s/faults/%d", at, i), r.API); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +122,10 @@ func TestFaultsOverHTTP(t *testing.T) {
 	for _, kind := range Kinds() {
 		require.Contains(t, list.text, fmt.Sprintf(`{"kind":%q,"applied":%q`, kind.Name, kind.Applied))
 	}
+	_, tokenKinds, _ := strings.Cut(list.text, `"token_kinds":`)
+	for _, kind := range TokenKinds() {
+		require.Contains(t, tokenKinds, fmt.Sprintf(`{"kind":%q,"applied":%q`, kind.Name, kind.Applied))
+	}
 	require.Contains(t, list.text, `{"kind":"processing_after","applied":"yes","api":"cancelpay","about":"errcode 90016`)
 
 	require.JSONEq(t, `{"rules":[]}`, w.do(http.MethodDelete, url, "", "").text)
@@ -157,6 +162,10 @@ func TestRefusedFaultsOverHTTP(t *testing.T) {
 		`{"rules":[{"faults":[{"kind":"late","delay":"soon"}]}]}`:       "rules/0/faults/0/delay: must be a duration",
 		`{"rules":[{"faults":[{"kind":"late","delay":"-1s"}]}]}`:        "rules/0/faults/0/delay: must be from 0s to 1h0m0s",
 		`{"rules":[{"faults":[{"kind":"lost_after","delay":"1s"}]}]}`:   "rules/0/faults/0/delay: lost_after has none",
+		`{"rules":[{"api":"stable_token","bill_no":"b1"}]}`:             "rules/0: stable_token has no environment and no bill_no",
+		`{"rules":[{"api":"stable_token","environment":"sandbox"}]}`:    "rules/0: stable_token has no environment and no bill_no",
+		`{"rules":[{"api":"stable_token","faults":["late"]}]}`:          "rules/0/faults/0: must be one of the token_kinds that GET /simulator/faults lists",
+		`{"rules":[{"faults":["ip_40164"]}]}`:                           "rules/0/faults/0: must be one of the kinds that GET /simulator/faults lists",
 		`{"rules":[{"api":"pay","faults":["processing_before"]}]}`:      "rules/0/faults/0: processing_before strikes cancelpay only",
 		`{"rules":[{"faults":["none"],"rate":1.1}]}`:                    "rules/0/rate: must be from 0 to 1",
 		`{"rules":[{"faults":["none"],"rate":"all"}]}`:                  "rules/0/rate: must be a number",

@@ -13,9 +13,8 @@ import (
 // spoilt is a good one, so that whoever can read half of it is led astray.
 func instead(spoil func(*victim, *reply)) func(*victim) *reply {
 	return func(v *victim) *reply {
-		out := done(members{{"bill_no", v.call.get("bill_no")}}, "not carried out")
-		spoil(v, out)
-		return out
+		spoil(v, v.sham)
+		return v.sham
 	}
 }
 

@@ -13,7 +13,10 @@ import (
 	"midas-sidecar/wechat"
 )
 
-const stableTokenPath = wechat.StableTokenPath
+const (
+	stableTokenPath = wechat.StableTokenPath
+	stableToken     = "stable_token" // where a rule names it
+)
 
 // The rules of https://developers.weixin.qq.com/minigame/dev/api-backend/open-api/access-token/auth.getStableAccessToken.html
 const (
@@ -43,12 +46,18 @@ func (s *Simulator) stableToken(r *http.Request) *reply {
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return notJSON("the body must be JSON with grant_type, appid and secret as strings, and force_refresh as true or false")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if refusal := s.checkSecret(asked.GrantType, "client_credential", asked.AppID, asked.Secret); refusal != nil {
-		return refusal
+	fault, over := s.arriveForToken(asked.AppID)
+	kind, known := findKind(tokenKinds, fault.Kind)
+	v := &victim{
+		Simulator: s,
+		over:      over,
+		refusal: func() *reply {
+			return s.checkSecret(asked.GrantType, "client_credential", asked.AppID, asked.Secret)
+		},
+		deed: func() *reply { return s.token(asked.AppID, asked.ForceRefresh) },
+		sham: ok(members{{"access_token", "never-issued"}, {"expires_in", 7200}}, "not carried out"),
 	}
-	return s.token(asked.AppID, asked.ForceRefresh)
+	return v.serve(fault, kind, known)
 }
 
 // checkSecret refuses whoever is not the app.

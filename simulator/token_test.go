@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -127,4 +128,79 @@ func TestStableTokenRefusals(t *testing.T) {
 			require.Empty(t, answer.AccessToken)
 		})
 	}
+}
+
+// asking is a good call for the access_token.
+func asking() *draft {
+	return &draft{
+		method: "POST", path: stableTokenPath, contentType: "application/json",
+		fields: map[string]any{"grant_type": "client_credential", "appid": appID, "secret": secret},
+	}
+}
+
+func TestEachKindOfFaultOfStableTokenDoesWhatItsRowSays(t *testing.T) {
+	for _, kind := range TokenKinds() {
+		t.Run(kind.Name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, withoutTokens)
+			patience := t.Context()
+			fault := Fault{Kind: kind.Name}
+			switch stem(kind.Name) {
+			case "hang":
+				ctx, leave := context.WithCancel(t.Context())
+				defer time.AfterFunc(100*time.Millisecond, leave).Stop()
+				patience = ctx
+			case "drip":
+				fault.Delay = time.Microsecond
+			}
+			require.NoError(t, s.sim.Plan(Plan{Rules: []Rule{{API: stableToken, Faults: []Fault{fault}}}}))
+			sight := sights[stem(kind.Name)]
+			require.NotNil(t, sight)
+			sight(t, s.send(patience, asking()))
+			require.NoError(t, s.sim.Settle(t.Context()))
+			issued := 0
+			if tokens := s.sim.State().Tokens[appID]; tokens != nil {
+				issued = len(tokens.Issued)
+			}
+			require.Equal(t, kind.Applied == AppliedAsIs, issued == 1)
+			if kind.strike != nil {
+				s.requireLogged("fault=" + kind.Name)
+			}
+			require.NotContains(t, s.log.String(), secret)
+
+			s.transport.CloseIdleConnections() // one may be dead
+			again := s.send(t.Context(), asking()).answered(t)
+			require.Zero(t, s.try(again.AccessToken), "the second attempt is served well")
+		})
+	}
+}
+
+func TestOnlyARuleThatNamesStableTokenStrikesIt(t *testing.T) {
+	w := newWorld(t)
+	refused := []Fault{{Kind: "ip_40164"}}
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{
+		{Faults: []Fault{{Kind: "busy_before"}}, Rate: 1},
+		{API: stableToken, Faults: refused, Rate: 1},
+	}}))
+	require.Equal(t, 40164, w.stableToken(false).Errcode)
+	require.Equal(t, 40164, w.stableToken(false).Errcode)
+	require.Equal(t, -1, w.pay("b1", 5).Errcode)
+
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{{API: stableToken, Faults: refused}, {Faults: []Fault{{Kind: "busy_before"}}}}}))
+	require.Equal(t, -1, w.signed(balancePath, nil).Errcode)
+	require.Equal(t, 40164, w.stableToken(false).Errcode)
+	require.Zero(t, w.stableToken(false).Errcode, "once, as the rule says")
+
+	w.sim.Misbehave(always("busy_before"))
+	require.Zero(t, w.stableToken(false).Errcode)
+}
+
+func TestAFaultOfStableTokenLeavesItsRefusalsAlone(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{{API: stableToken, Faults: []Fault{{Kind: "ip_40164"}}, Rate: 1}}}))
+	wrong := asking()
+	wrong.fields["secret"] = "another"
+	require.Equal(t, 40125, w.do("POST", stableTokenPath, "application/json", wrong.body()).Errcode)
+	wrong.fields["appid"] = "wx0"
+	require.Equal(t, 40013, w.do("POST", stableTokenPath, "application/json", wrong.body()).Errcode)
 }
