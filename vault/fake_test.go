@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,6 +32,7 @@ type fake struct {
 	asked     []*http.Request
 	sent      []string // bodies of logins
 	delay     time.Duration
+	trip      http.RoundTripper           // instead of the network
 	answer    http.HandlerFunc            // to whatever is asked
 	faults    map[string]http.HandlerFunc // answers to the paths that end so
 
@@ -160,6 +163,15 @@ func refuse(w http.ResponseWriter, status int, errors ...string) {
 
 // RoundTrip makes the fake its own network, which testing/synctest understands.
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.mu.Lock()
+	trip := f.trip
+	if trip != nil {
+		f.asked = append(f.asked, r)
+	}
+	f.mu.Unlock()
+	if trip != nil {
+		return trip.RoundTrip(r)
+	}
 	recorder := httptest.NewRecorder()
 	f.ServeHTTP(recorder, r)
 	if r.Context().Err() != nil {
@@ -168,6 +180,22 @@ func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	response := recorder.Result()
 	response.Request = r
 	return response, nil
+}
+
+// total tells how many requests there were.
+func (f *fake) total() int { return f.count("") }
+
+// renewals are the requests to renew a token.
+func (f *fake) renewals() int { return f.count("/renew-self") }
+
+// revocations are the requests to revoke a token.
+func (f *fake) revocations() int { return f.count("/revoke-self") }
+
+// change lets a test change the fake while it is asked.
+func (f *fake) change(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
 }
 
 // kill ends the life of every token.
@@ -211,6 +239,22 @@ func (f *fake) store(t *testing.T, config Config) *Store {
 	store, err := newStore(config.withDefaults(), f)
 	require.NoError(t, err)
 	return store
+}
+
+// logged makes config tell its log to the lines that it returns, without what
+// differs from run to run.
+func logged(config *Config) (lines func() []string) {
+	var text bytes.Buffer
+	config.Log = slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			switch a.Key {
+			case slog.TimeKey, "since", "after", "address":
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	return func() []string { return strings.Split(strings.TrimSpace(text.String()), "\n") }
 }
 
 // requireKey reads midas/wx1 and wants it to be there.

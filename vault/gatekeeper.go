@@ -142,14 +142,13 @@ func rest(response *http.Response) time.Duration {
 		return 0
 	}
 	text := response.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.Duration(min(max(seconds, 0), maxRest.Seconds()) * float64(time.Second))
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRest)
 	}
-	date, err := http.ParseTime(text)
-	if err != nil {
-		return 0
+	if date, err := http.ParseTime(text); err == nil {
+		return min(time.Until(date), maxRest)
 	}
-	return min(max(time.Until(date), 0), maxRest)
+	return 0
 }
 
 // steady leaves out of an error what differs from one try to the next, such as the

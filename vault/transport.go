@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,20 +96,11 @@ func (t *transport) trusting() *http.Transport {
 	return t.current
 }
 
-// readRoots reads the CA file, and tells which one that was.
+// readRoots reads the CA file, and tells which one that was, broken or not.
 func readRoots(path string) (os.FileInfo, *x509.CertPool, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = file.Close() }()
-
 	// Before the content, so that what is written meanwhile counts as a change.
-	seen, err := file.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	pem, err := io.ReadAll(file)
+	seen, _ := os.Stat(path)
+	pem, err := os.ReadFile(path)
 	if err != nil {
 		return seen, nil, err
 	}
