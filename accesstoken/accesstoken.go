@@ -158,9 +158,6 @@ func (s *Stable) doubt(failed secrets.Value, began time.Time) (soonest time.Time
 		if known.token != failed || !known.asked.Before(began) {
 			return time.Time{}, false
 		}
-		if known.doubted {
-			return known.renew, true
-		}
 		next := *known
 		next.doubted = true
 		if soonest := known.asked.Add(known.pause()); soonest.Before(next.renew) {

@@ -110,8 +110,8 @@ func (s *Stable) askWith(ctx context.Context, secret secrets.Value) state {
 	switch {
 	case answered && refusal.Cure() == wechat.BySecret:
 		return state{asked: asked, err: err, refused: secret}
-	case err != nil && !answered && answer.Status != http.StatusOK:
-		return state{asked: asked, err: fmt.Errorf("%w, and has HTTP status %d", err, answer.Status)}
+	case err != nil && answer.Status != http.StatusOK:
+		return state{asked: asked, err: fmt.Errorf("%w (HTTP status %d)", err, answer.Status)}
 	case err != nil:
 		return state{asked: asked, err: err}
 	case !time.Now().Before(expires):

@@ -37,7 +37,7 @@ func TestAWeChatThatIsAwayWhileTheTokenLivesFailsNobody(t *testing.T) {
 	}{
 		{"unreachable", "asking for the access_token: no route", func(w *weChat) { w.err = errors.New("no route") }, 1800},
 		{"hanging", "asking for the access_token: context deadline exceeded", func(w *weChat) { w.hangs = true }, 360},
-		{"503", "reading the token: the answer is not a JSON object with an errcode, and has HTTP status 503", func(w *weChat) { w.body, w.status = "<html>", 503 }, 1800},
+		{"503", "reading the token: the answer is not a JSON object with an errcode (HTTP status 503)", func(w *weChat) { w.body, w.status = "<html>", 503 }, 1800},
 		{"busy", "WeChat refuses an access_token: errcode -1 (system busy)", func(w *weChat) { w.body = `{"errcode":-1,"errmsg":"system error"}` }, 1800},
 		{"not on the list", "WeChat refuses an access_token: errcode 40164 (this IP address is not on the app's list)", func(w *weChat) { w.body = `{"errcode":40164}` }, 180},
 	} {
@@ -227,20 +227,22 @@ func TestTheTokenThatWasRefusedIsAskedForLessAndLess(t *testing.T) {
 		w.answers(`{"access_token":"T1","expires_in":7200}`)
 		s := newStable(t, w)
 		token(t, s)
-		storm := func(long time.Duration) {
-			for began := time.Now(); time.Since(began) < long; time.Sleep(100 * time.Millisecond) {
+		storm := func(long, every time.Duration) {
+			for began := time.Now(); time.Since(began) < long; time.Sleep(every) {
 				asked := time.Now()
 				require.Equal(t, "T1", renew(t, s, "T1"))
 				require.LessOrEqual(t, time.Since(asked), 2*time.Second)
 			}
 		}
-		storm(10 * time.Minute)
+		storm(10*time.Minute, 100*time.Millisecond)
 		for i, gap := range w.gaps() {
 			want := min(time.Second<<i, time.Minute)
 			require.InDelta(t, want, gap, float64(300*time.Millisecond), "question %d", i)
 			require.GreaterOrEqual(t, gap, time.Second)
 		}
 		require.InDelta(t, 16, w.count(), 1)
+		storm(100*time.Minute, time.Second)
+		require.InDelta(t, 115, w.count(), 2)
 
 		// When it is another at last, callers have it within the minute.
 		w.answers("")
@@ -330,6 +332,38 @@ func TestAHundredRefusalsThatEndWithTheSameTokenAreOneFetch(t *testing.T) {
 		}
 		callers.Wait()
 		require.Equal(t, 2, w.count())
+	})
+}
+
+func TestOfAHundredRefusalsThatWaitOutAPauseOneAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &weChat{takes: -1} // at once: the first may have asked before the others try to
+		s := newStable(t, w)
+		token(t, s)
+		time.Sleep(time.Millisecond)
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				got, err := s.Renew(t.Context(), secrets.NewValue("T1"))
+				assert.NoError(t, err)
+				assert.Equal(t, "T2", got.Reveal())
+			})
+		}
+		callers.Wait()
+		require.Equal(t, 2, w.count())
+	})
+}
+
+func TestARefusalWaitsForAWeChatThatHangsNoLongerThanOneFetchTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := new(weChat)
+		s := newStable(t, w)
+		token(t, s)
+		time.Sleep(time.Minute)
+		w.edit(func(w *weChat) { w.hangs = true })
+		began := time.Now()
+		require.Equal(t, "T1", renew(t, s, "T1"))
+		require.Equal(t, 5*time.Second, time.Since(began))
 	})
 }
 

@@ -1,12 +1,9 @@
 package accesstoken_test
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"midas-sidecar/accesstoken"
-	"midas-sidecar/secrets"
 )
 
 func TestTheSameTroubleOfTheNetworkIsTheSameInTheLog(t *testing.T) {
@@ -96,22 +92,5 @@ func TestTheLogHearsOnceThatTheTokenIsAboutToBeLostIsLostAndIsBack(t *testing.T)
 		w.answers("")
 		call(time.Minute)
 		require.Regexp(t, `^level=INFO msg="access_token can be had again" appid=wx1234567 after=2h56m\S+ good_until=1h59m59.95s`+"\n$", log())
-	})
-}
-
-func TestALogInAGroupHasTheDateInIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var text strings.Builder
-		log := slog.New(slog.NewTextHandler(&text, nil)).WithGroup("midas")
-		secret := func(context.Context, secrets.Value) (secrets.Value, error) { return secrets.NewValue(canary), nil }
-		w := new(weChat)
-		s := accesstoken.New(appID, secret, w, log)
-		token(t, s)
-		w.fails(errors.New("no route"))
-		time.Sleep(5 * time.Minute)
-		token(t, s)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		require.Contains(t, text.String(), "midas.good_until=")
 	})
 }
