@@ -361,9 +361,12 @@ func TestARefusalWaitsForAWeChatThatHangsNoLongerThanOneFetchTakes(t *testing.T)
 		token(t, s)
 		time.Sleep(time.Minute)
 		w.edit(func(w *weChat) { w.hangs = true })
-		began := time.Now()
-		require.Equal(t, "T1", renew(t, s, "T1"))
-		require.Equal(t, 5*time.Second, time.Since(began))
+		for range 3 {
+			began := time.Now()
+			require.Equal(t, "T1", renew(t, s, "T1"))
+			require.Equal(t, 5*time.Second, time.Since(began))
+			time.Sleep(time.Second)
+		}
 	})
 }
 
