@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -70,7 +69,7 @@ func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
-	response, err := k.next.RoundTrip(r) //nolint:bodyclose // below, under another name
+	response, err := k.next.RoundTrip(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,7 +99,7 @@ func (k *gatekeeper) closeIdleConnections() {
 // pause waits for a standby, or returns false where the time has run out.
 func pause(ctx context.Context) bool {
 	select {
-	case <-time.After(catchUp/2 + rand.N(catchUp)):
+	case <-time.After(catchUp/2 + jitter(catchUp)):
 		return true
 	case <-ctx.Done():
 		return false

@@ -38,7 +38,7 @@ func outages() map[string]func(*fake) {
 		},
 		"the answer broke off: unexpected EOF": func(f *fake) {
 			f.trip = tripFunc(func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: 200, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))}, nil
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))}, nil
 			})
 		},
 		"rate limited":             answers(429, `{"errors": ["canary-x"]}`),
@@ -123,7 +123,7 @@ func TestAnHourWithoutVaultCostsACallASecond(t *testing.T) {
 		f.lease, f.renewable = 600, true
 		store := f.store(t, withAppRole())
 		requireKey(t, store)
-		f.answer = answering(http.StatusServiceUnavailable, `{"errors": ["Vault is sealed"]}`)
+		f.change(func() { f.answer = answering(http.StatusServiceUnavailable, `{"errors": ["Vault is sealed"]}`) })
 		before := f.total()
 		for begin := time.Now(); time.Since(begin) < time.Hour; time.Sleep(100 * time.Millisecond) {
 			_, err := store.Read(t.Context(), "midas/wx1")
@@ -229,7 +229,7 @@ func TestAStandbyThatIsBehindIsGivenTimeToCatchUp(t *testing.T) {
 		store := f.store(t, config)
 		requireKey(t, store)
 		behind := 2
-		f.faults["/midas/wx1"] = func(w http.ResponseWriter, r *http.Request) {
+		f.faults["/midas/wx1"] = func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, http.StatusPreconditionFailed)
 			if behind--; behind == 0 {
 				f.change(func() { clear(f.faults) })

@@ -15,6 +15,9 @@ import (
 // apart is the time, at least, between what a session does of itself.
 const apart = time.Second
 
+// jitter keeps many that were started together from asking together.
+var jitter = rand.N[time.Duration]
+
 // adopt makes granted the token to use. The one before must not outlive its use.
 // The caller holds mu.
 func (s *session) adopt(granted *grant) {
@@ -27,10 +30,10 @@ func (s *session) adopt(granted *grant) {
 }
 
 // scheduleNext schedules what the current token needs after about two thirds of its
-// lease, not everywhere at once where many were started together. The caller holds mu.
+// lease. The caller holds mu.
 func (s *session) scheduleNext() {
 	lease := s.current.lease
-	s.schedule(time.Until(s.current.asked.Add(lease*6/10 + rand.N(lease/10+1))))
+	s.schedule(time.Until(s.current.asked.Add(lease*6/10 + jitter(lease/10+1))))
 }
 
 // scheduleAgain schedules what the current token needed and did not get. The caller
