@@ -146,6 +146,9 @@ func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value
 		if _, err := s.wait(ctx); err != nil {
 			return secrets.Value{}, err
 		}
+		if s.now.Load().err != nil {
+			break // there is no other, and waiting once is enough
+		}
 	}
 	return s.Token(ctx)
 }

@@ -364,7 +364,7 @@ func TestARefusalWaitsForAWeChatThatHangsNoLongerThanOneFetchTakes(t *testing.T)
 		for range 3 {
 			began := time.Now()
 			require.Equal(t, "T1", renew(t, s, "T1"))
-			require.Equal(t, 5*time.Second, time.Since(began))
+			require.LessOrEqual(t, time.Since(began), 5*time.Second)
 			time.Sleep(time.Second)
 		}
 	})
