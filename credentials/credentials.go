@@ -96,6 +96,8 @@ func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 	if !known {
 		creds = c.open(app, asker)
 		c.apps[app] = creds
+	} else if creds.stable != nil {
+		creds.stable.SetAsker(asker)
 	}
 	return creds
 }
@@ -114,7 +116,7 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 		cache := secrets.NewCache(1, ages, field(app.TokenField, secrets.NewValue))
 		creds.central = cache.Reader(c.store, c.pace, log.With("secret", "access_token"))
 	} else {
-		creds.stable = accesstoken.NewStable(app.AppID, creds.readAppSecret, asker)
+		creds.stable = accesstoken.New(app.AppID, creds.readAppSecret, asker, c.options.Log)
 	}
 	return creds
 }
@@ -195,13 +197,21 @@ func (c *Credentials) RenewSessionKey(ctx context.Context, openid string, failed
 // RenewAccessToken is AccessToken where WeChat refused failed.
 func (c *Credentials) RenewAccessToken(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
 	if c.central != nil {
-		return c.central.Renew(ctx, c.app.TokenSecret, func(kept secrets.Value) bool { return kept == failed })
+		return c.central.Renew(ctx, c.app.TokenSecret, is(failed))
 	}
 	return c.stable.Renew(ctx, failed)
 }
 
-func (c *Credentials) readAppSecret(ctx context.Context) (secrets.Value, error) {
-	return c.appSecret.Get(ctx, c.app.Secret)
+// readAppSecret reads the app secret, past the cache if that holds what was refused.
+func (c *Credentials) readAppSecret(ctx context.Context, refused secrets.Value) (secrets.Value, error) {
+	if refused.IsZero() {
+		return c.appSecret.Get(ctx, c.app.Secret)
+	}
+	return c.appSecret.Renew(ctx, c.app.Secret, is(refused))
+}
+
+func is(value secrets.Value) func(secrets.Value) bool {
+	return func(other secrets.Value) bool { return other == value }
 }
 
 // field returns a parser that takes one field of a secret and makes a T of it.

@@ -293,3 +293,69 @@ func TestKeysOfTwoAppsAreKeptApart(t *testing.T) {
 		isKey(t, canary+want, key)
 	}
 }
+
+func TestAWarmAppPaysThroughAnHourWithoutItsStore(t *testing.T) {
+	for name, here := range map[string]credentials.App{"stable_token": app, "a central token": central("access_token")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := full()
+				creds := cacheOf(s).Of(here, new(weChat))
+				pays := func() {
+					for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
+						_, err := creds.MidasKey(t.Context(), env)
+						require.NoError(t, err)
+					}
+					_, err := creds.SessionKey(t.Context(), player)
+					require.NoError(t, err)
+					_, err = creds.AccessToken(t.Context())
+					require.NoError(t, err)
+					require.Empty(t, creds.Missing(t.Context()))
+				}
+				pays()
+				s.leaves(true)
+				for range 3600 {
+					time.Sleep(time.Second)
+					start := time.Now()
+					pays()
+					require.Equal(t, start, time.Now(), "nobody waits")
+				}
+
+				s.leaves(false)
+				s.put(app.Secret, "midas_key", canary+"next")
+				time.Sleep(2 * time.Second)
+				pays()
+				synctest.Wait()
+				key, err := creds.MidasKey(t.Context(), wechat.Official)
+				require.NoError(t, err)
+				isKey(t, canary+"next", key)
+			})
+		})
+	}
+}
+
+func TestAnAppSecretThatWasCorrectedIsUsedWithinSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w := full(), &weChat{refuses: canary + "app"}
+		creds := cacheOf(s).Of(app, w)
+		_, err := creds.AccessToken(t.Context())
+		require.ErrorContains(t, err, "40125")
+		hides(t, err)
+
+		s.put(app.Secret, "app_secret", canary+"corrected")
+		time.Sleep(11 * time.Second)
+		_, err = creds.AccessToken(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+func TestTheTokenIsAskedForThroughTheAskerOfTheNewestConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache, before, after := cacheOf(full()), new(weChat), new(weChat)
+		creds := cache.Of(app, before)
+		require.Same(t, creds, cache.Of(app, after))
+		_, err := creds.AccessToken(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, before.asked)
+		require.Len(t, after.asked, 1)
+	})
+}

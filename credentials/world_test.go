@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ type store struct {
 	mu      sync.Mutex
 	secrets map[string]map[string]string
 	reads   map[string]int
+	away    bool
 }
 
 // full is a store in which nothing is missing.
@@ -55,6 +57,9 @@ func (s *store) Read(_ context.Context, path string) (secrets.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads[path]++
+	if s.away {
+		return nil, secrets.ErrUnavailable
+	}
 	fields, ok := s.secrets[path]
 	if !ok {
 		return nil, secrets.ErrNotFound
@@ -64,6 +69,13 @@ func (s *store) Read(_ context.Context, path string) (secrets.Secret, error) {
 		secret[name] = secrets.NewValue(value)
 	}
 	return secret, nil
+}
+
+// leaves makes the store unavailable, or ends that.
+func (s *store) leaves(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
 }
 
 // put stores a field, or takes it away if value is "".
@@ -89,10 +101,16 @@ func cacheOf(s secrets.Store) *credentials.Cache {
 }
 
 // weChat answers with a token, and knows what it was asked.
-type weChat struct{ asked []wechat.Outbound }
+type weChat struct {
+	asked   []wechat.Outbound
+	refuses string // an app secret
+}
 
 func (w *weChat) Ask(_ context.Context, message wechat.Outbound) (upstream.Exchange, error) {
 	w.asked = append(w.asked, message)
+	if w.refuses != "" && strings.Contains(string(message.Body()), w.refuses) {
+		return upstream.Exchange{Sent: true, Status: 200, Body: []byte(`{"errcode":40125,"errmsg":"invalid appsecret"}`)}, nil
+	}
 	return upstream.Exchange{Sent: true, Status: 200, Body: []byte(`{"access_token":"` + canary + `stable","expires_in":7200}`)}, nil
 }
 
