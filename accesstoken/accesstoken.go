@@ -26,7 +26,10 @@ const (
 	patience = 5 * time.Second
 	// pause is how long WeChat is left alone after it was asked, whatever for.
 	pause = time.Second
-	// longestPause is what that grows to while WeChat gives the very token that
+	// leisure is how long, at least, it is left alone after a fetch that failed
+	// while there is a token that is good. WeChat counts the calls of a day.
+	leisure = 10 * time.Second
+	// longestPause is what pause grows to while WeChat gives the very token that
 	// it refuses.
 	longestPause = time.Minute
 )
@@ -79,13 +82,6 @@ func New(appID string, secret AppSecret, asker Asker, log *slog.Logger) *Stable 
 	log = slog.New(dated{log.With("appid", appID).Handler(), s.goodUntil})
 	s.gate = gate.New(log, "access_token cannot be had", "access_token can be had again", gate.Pace(pause))
 	return s
-}
-
-// NewStable is New for an app secret that is read in one way only and a log that
-// nobody reads.
-func NewStable(appID string, secret func(context.Context) (secrets.Value, error), asker Asker) *Stable {
-	always := func(ctx context.Context, _ secrets.Value) (secrets.Value, error) { return secret(ctx) }
-	return New(appID, always, asker, slog.New(slog.DiscardHandler))
 }
 
 // SetAsker makes asker the one who asks from now on.

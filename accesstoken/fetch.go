@@ -35,9 +35,10 @@ func (s *Stable) renewed() *state {
 
 	next := s.ask(ctx, known.refused)
 	if next.err != nil {
-		next = known.failed(next)
+		rest := restAfter(next.err)
+		next = known.failed(next, rest)
 		s.now.Store(&next)
-		try.Failed(next.err, restAfter(next.err))
+		try.Failed(next.err, rest)
 		return &next
 	}
 	if known.doubted && next.token == known.token {
@@ -48,11 +49,17 @@ func (s *Stable) renewed() *state {
 	return &next
 }
 
-// failed is what is known after a fetch that brought no token.
-func (s *state) failed(fetch state) state {
-	next := *s
+// failed is what is known after a fetch that brought no token. While there is one
+// that is good, another try is in no hurry.
+func (s *state) failed(fetch state, rest time.Duration) state {
+	next, now := *s, time.Now()
 	next.err, next.asked, next.refused = fetch.err, fetch.asked, fetch.refused
-	if !s.token.IsZero() && !s.good(time.Now()) {
+	if s.good(now) {
+		next.renew = now.Add(min(max(rest, leisure), s.expires.Sub(now)))
+		return next
+	}
+	next.renew = now.Add(max(rest, pause))
+	if !s.token.IsZero() {
 		// In other words than while it was good, so that the log hears of it.
 		next.err = fmt.Errorf("the last access_token has expired: %w", next.err)
 	}

@@ -35,10 +35,10 @@ func TestAWeChatThatIsAwayWhileTheTokenLivesFailsNobody(t *testing.T) {
 		away      func(*weChat)
 		tries     int // in half an hour
 	}{
-		{"unreachable", "asking for the access_token: no route", func(w *weChat) { w.err = errors.New("no route") }, 1800},
-		{"hanging", "asking for the access_token: context deadline exceeded", func(w *weChat) { w.hangs = true }, 360},
-		{"503", "reading the token: the answer is not a JSON object with an errcode (HTTP status 503)", func(w *weChat) { w.body, w.status = "<html>", 503 }, 1800},
-		{"busy", "WeChat refuses an access_token: errcode -1 (system busy)", func(w *weChat) { w.body = `{"errcode":-1,"errmsg":"system error"}` }, 1800},
+		{"unreachable", "asking for the access_token: no route", func(w *weChat) { w.err = errors.New("no route") }, 180},
+		{"hanging", "asking for the access_token: context deadline exceeded", func(w *weChat) { w.hangs = true }, 120},
+		{"503", "reading the token: the answer is not a JSON object with an errcode (HTTP status 503)", func(w *weChat) { w.body, w.status = "<html>", 503 }, 180},
+		{"busy", "WeChat refuses an access_token: errcode -1 (system busy)", func(w *weChat) { w.body = `{"errcode":-1,"errmsg":"system error"}` }, 180},
 		{"not on the list", "WeChat refuses an access_token: errcode 40164 (this IP address is not on the app's list)", func(w *weChat) { w.body = `{"errcode":40164}` }, 180},
 	} {
 		t.Run(c.name, func(t *testing.T) {
