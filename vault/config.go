@@ -26,8 +26,9 @@ type Config struct {
 	// JWT, UserPass or Cert. Required.
 	Auth Auth
 
-	// CAFile holds PEM certificates, of which one must have signed Vault's. It
-	// is read once. Default: the certificates that the system trusts.
+	// CAFile holds PEM certificates, of which one must have signed Vault's. It is
+	// read again when it changed, and must make sense only at first. Default: the
+	// certificates that the system trusts.
 	CAFile string
 
 	// ClientCert and ClientKey are PEM files of the certificate to show to
