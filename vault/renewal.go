@@ -24,9 +24,7 @@ func (s *session) adopt(granted *grant) {
 	before := s.current
 	s.current = granted
 	s.scheduleNext()
-	if before.token != nil && !granted.token.is(before.token()) {
-		s.discard(before)
-	}
+	s.discard(before)
 }
 
 // scheduleNext schedules what the current token needs after about two thirds of its

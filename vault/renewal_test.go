@@ -70,6 +70,30 @@ func TestATokenThatNoRenewalProlongsIsReplacedBeforeItEnds(t *testing.T) {
 	})
 }
 
+func TestAfterALeaseThatGotShorterComesALogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := leased(600, 1000)
+		requireKey(t, f.store(t, withAppRole()))
+		time.Sleep(950 * time.Second)
+		require.Equal(t, 2, f.renewals(), "one for all of the lease, one for what was left")
+		require.Equal(t, 2, f.logins())
+		require.Equal(t, []string{"canary-token-2"}, f.leftBehind())
+	})
+}
+
+func TestATokenThatIsNotTheCurrentOneIsNotTended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := leased(600, 0)
+		store := f.store(t, withAppRole())
+		requireKey(t, store)
+		old := store.session.now()
+		f.kill()
+		requireKey(t, store)
+		store.session.tend(old) // a timer that could not be stopped any more
+		require.Zero(t, f.renewals())
+	})
+}
+
 func TestATokenThatCannotBeRenewedIsReplacedAtTheSamePoint(t *testing.T) {
 	for prefix, revoked := range map[string]int{"canary-token-": 1, "hvb.canary-": 0, "b.canary-": 0} {
 		synctest.Test(t, func(t *testing.T) {

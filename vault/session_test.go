@@ -174,6 +174,8 @@ func TestATokenThatExpiredIsNotUsedAgain(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		requireKey(t, store)
 		require.Equal(t, 2, f.logins())
+		synctest.Wait()
+		require.Zero(t, f.revocations(), "it has ended")
 		require.Equal(t, 3, f.reads(), "none was refused")
 	})
 }

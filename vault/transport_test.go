@@ -48,6 +48,7 @@ func selfSigned(t *testing.T) (tls.Certificate, []byte) {
 type secured struct {
 	*httptest.Server
 	shown atomic.Pointer[tls.Certificate]
+	open  atomic.Int32 // connections
 }
 
 func newSecured(t *testing.T) *secured {
@@ -57,6 +58,14 @@ func newSecured(t *testing.T) *secured {
 		return &tls.Config{Certificates: []tls.Certificate{*s.shown.Load()}}, nil
 	}}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes are meant to fail
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.open.Add(1)
+		case http.StateClosed:
+			s.open.Add(-1)
+		}
+	}
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
@@ -104,10 +113,12 @@ func TestAConnectionThatTrustsTheOldCAFileIsNotUsedAgain(t *testing.T) {
 	store, err := New(config)
 	require.NoError(t, err)
 	requireKey(t, store)
+	require.EqualValues(t, 1, server.open.Load())
 
 	require.NoError(t, os.WriteFile(config.CAFile, append(otherPEM, "\nlonger\n"...), 0o600))
 	_, err = store.Read(t.Context(), "midas/wx1")
 	require.ErrorContains(t, err, "certificate signed by unknown authority")
+	require.Eventually(t, func() bool { return server.open.Load() == 0 }, 5*time.Second, time.Millisecond)
 }
 
 func TestACAFileThatMakesNoSenseLeavesTheLastOneInUse(t *testing.T) {
