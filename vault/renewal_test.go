@@ -81,6 +81,27 @@ func TestAfterALeaseThatGotShorterComesALogin(t *testing.T) {
 	})
 }
 
+func TestARenewalThatPromisesNoMoreLeadsToALogin(t *testing.T) {
+	for answer, leased600 := range map[string]bool{
+		``:   false,
+		`{}`: false,
+		`{"auth": {"client_token": "canary-token-1", "lease_duration": 0, "renewable": true}}`:    false,
+		`{"auth": {"client_token": "canary-token-1", "lease_duration": 600, "renewable": false}}`: true,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := leased(600, 0)
+			f.faults["/renew-self"] = answering(http.StatusOK, answer)
+			requireKey(t, f.store(t, withAppRole()))
+			if leased600 {
+				time.Sleep(420 * time.Second)
+			}
+			time.Sleep(422 * time.Second)
+			require.Equal(t, 1, f.renewals(), answer)
+			require.Equal(t, 2, f.logins(), answer)
+		})
+	}
+}
+
 func TestATokenThatIsNotTheCurrentOneIsNotTended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := leased(600, 0)
