@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
+	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
 	"midas-sidecar/wechat"
 )
@@ -109,7 +109,7 @@ func (s *Stable) askWith(ctx context.Context, secret secrets.Value) state {
 	asked := time.Now()
 	answer, err := (*s.asker.Load()).Ask(ctx, wechat.StableToken(s.appID, secret))
 	if err != nil {
-		return state{asked: asked, err: fmt.Errorf("asking for the access_token: %w", steady(err))}
+		return state{asked: asked, err: fmt.Errorf("asking for the access_token: %w", gate.Steady(err))}
 	}
 	token, life, err := wechat.ReadToken(answer.Body)
 	refusal, answered := errors.AsType[wechat.TokenError](err)
@@ -125,24 +125,4 @@ func (s *Stable) askWith(ctx context.Context, secret secrets.Value) state {
 		return state{asked: asked, err: errExpired}
 	}
 	return state{token: token, expires: expires, asked: asked, renew: asked.Add(max(min(look, life/2), pause))}
-}
-
-// steady leaves out of an error of the network what differs from one failure to
-// the next, our own port and which of a host's addresses it was: who compares two
-// shall find the same trouble the same.
-func steady(err error) error {
-	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
-		same := *lookup
-		same.Server = ""
-		if same.IsTimeout {
-			same.Err = "i/o timeout"
-		}
-		return &same
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		same := *op
-		same.Source, same.Addr = nil, nil
-		return &same
-	}
-	return err
 }

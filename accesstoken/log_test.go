@@ -22,7 +22,7 @@ func TestTheSameTroubleOfTheNetworkIsTheSameInTheLog(t *testing.T) {
 		{"a reset", "read tcp: reset", func(n int) error {
 			return &net.OpError{Op: "read", Net: "tcp", Source: address(n), Addr: address(n + 1), Err: errors.New("reset")}
 		}},
-		{"a lookup", "lookup host: i/o timeout", func(n int) error {
+		{"a lookup", "lookup host: timeout", func(n int) error {
 			return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{
 				Name: "host", Server: strconv.Itoa(n), Err: "read udp " + strconv.Itoa(n), IsTimeout: true,
 			}}

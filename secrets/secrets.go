@@ -22,7 +22,8 @@ var (
 type Store interface {
 	// Read returns the fields of the secret at path as the store holds them
 	// now. The error is, perhaps wrapped, ErrNotFound where there is none and
-	// ErrUnavailable where nobody answers; it never carries a secret.
+	// ErrUnavailable where nobody answers; it never carries a secret, nor the path,
+	// which may name a player and which whoever asked knows.
 	Read(ctx context.Context, path string) (Secret, error)
 }
 

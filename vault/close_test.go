@@ -28,7 +28,7 @@ func (f *fake) held(path string) (asked <-chan struct{}, release func()) {
 func requireClosed(t *testing.T, store *Store) {
 	t.Helper()
 	_, err := store.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading secret/midas/wx1: the secret store cannot be used: it is closed")
+	require.EqualError(t, err, "the secret store cannot be used: it is closed")
 	require.ErrorIs(t, err, secrets.ErrUnavailable)
 }
 

@@ -64,7 +64,7 @@ func TestNewDoesNotSpeakToVault(t *testing.T) {
 	require.NoError(t, err)
 
 	_, err = store.Read(t.Context(), "midas/wx1")
-	require.ErrorContains(t, err, "reading secret/midas/wx1: logging in at auth/approle: the secret store cannot be used: dial tcp 127.0.0.1:1: ")
+	require.ErrorContains(t, err, "logging in at auth/approle: the secret store cannot be used: dial tcp: ")
 }
 
 func TestTheEnvironmentChangesNothing(t *testing.T) {
@@ -183,7 +183,7 @@ func TestAServerThatHangsInTheHandshakeIsGivenUp(t *testing.T) {
 	store, err := New(config)
 	require.NoError(t, err)
 	_, err = store.Read(t.Context(), "midas/wx1")
-	require.ErrorContains(t, err, "reading secret/midas/wx1: looking up the token: the secret store cannot be used: ")
+	require.ErrorContains(t, err, "looking up the token: the secret store cannot be used: ")
 }
 
 func TestVaultMayListenOnASocket(t *testing.T) {

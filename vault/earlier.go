@@ -21,17 +21,14 @@ const maxEarlier = 3
 // version 1 keeps no versions.
 func (s *Store) Earlier(ctx context.Context, path string, other func(secrets.Secret) bool) (secrets.Secret, error) {
 	if err := checkPath(path); err != nil {
-		return nil, fmt.Errorf("reading %q in %s: path %w", path, s.mount, err)
+		return nil, fmt.Errorf("path %w", err)
 	}
 	var secret secrets.Secret
 	err := s.session.do(ctx, func(token string) (err error) {
 		secret, err = s.earlier(ctx, token, path, other)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("reading what was %s/%s: %w", s.mount, path, err)
-	}
-	return secret, nil
+	return secret, err
 }
 
 func (s *Store) earlier(

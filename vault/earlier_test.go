@@ -116,7 +116,7 @@ func TestEarlierTellsAFaultFromAbsence(t *testing.T) {
 		f := newFake()
 		f.bodies["/v1/secret/data/midas/wx1"] = body
 		_, err := f.store(t, withToken()).Earlier(t.Context(), "midas/wx1", other(""))
-		require.EqualError(t, err, "reading what was secret/midas/wx1: "+want)
+		require.EqualError(t, err, ""+want)
 	}
 	f := versions(3, nil)
 	f.faults["?version=2"] = answering(http.StatusServiceUnavailable, "")
@@ -124,5 +124,5 @@ func TestEarlierTellsAFaultFromAbsence(t *testing.T) {
 	require.ErrorIs(t, err, secrets.ErrUnavailable)
 
 	_, err = newFake().store(t, withToken()).Earlier(t.Context(), "midas/../wx1", other(""))
-	require.EqualError(t, err, `reading "midas/../wx1" in secret: path must not have the segments "." and ".."`)
+	require.EqualError(t, err, `path must not have the segments "." and ".."`)
 }

@@ -3,11 +3,9 @@ package vault
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -112,18 +110,21 @@ func gaveUp(ctx context.Context) bool {
 	return ctx.Err() != nil && !ours
 }
 
-// outage returns why an answer is none, nil where it is one.
+// outage returns why an answer is none, nil where it is one. Status 500 is one: Vault
+// says it of what it could not do, such as renew the token of a role that is gone.
 func outage(ctx context.Context, response *http.Response, body []byte, err error) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
+	case err != nil && strings.Contains(err.Error(), "malformed"):
+		return errUnreadable // the error quotes what the other end said, whoever that was
 	case err != nil:
-		return steady(err)
+		return gate.Steady(err)
 	case response.StatusCode == http.StatusTooManyRequests:
 		return errors.New("rate limited")
 	case response.StatusCode == http.StatusServiceUnavailable && bytes.Contains(body, []byte("Vault is sealed")):
 		return errors.New("vault is sealed")
-	case response.StatusCode >= 500, isStandby(response.StatusCode):
+	case response.StatusCode > http.StatusInternalServerError, isStandby(response.StatusCode):
 		return fmt.Errorf("answered with status %d", response.StatusCode)
 	}
 	return nil
@@ -148,29 +149,4 @@ func rest(response *http.Response) time.Duration {
 		return min(time.Until(date), maxRest)
 	}
 	return 0
-}
-
-// steady leaves out of an error what differs from one try to the next, such as the
-// port on our side, lest the log takes each for another reason, and what the other
-// end said, whoever that was.
-func steady(err error) error {
-	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
-		switch {
-		case lookup.IsNotFound:
-			return fmt.Errorf("lookup %s: no such host", lookup.Name)
-		case lookup.IsTimeout:
-			return fmt.Errorf("lookup %s: timeout", lookup.Name)
-		}
-		return fmt.Errorf("lookup %s: no answer", lookup.Name)
-	}
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return errors.New("tls: failed to verify certificate: x509: certificate has expired or is not yet valid")
-	}
-	if broken, ok := errors.AsType[*net.OpError](err); ok {
-		return &net.OpError{Op: broken.Op, Net: broken.Net, Addr: broken.Addr, Err: steady(broken.Err)}
-	}
-	if strings.Contains(err.Error(), "malformed") {
-		return errUnreadable
-	}
-	return err
 }

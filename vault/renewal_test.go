@@ -176,7 +176,7 @@ func TestWhatRefusesRenewalsAndLoginsForEverIsAskedOnceASecond(t *testing.T) {
 		time.Sleep(time.Second)
 		before = f.logins()
 		for _, err := range arrive(t, store, time.Minute) {
-			require.EqualError(t, err, "reading secret/midas/wx1: logging in at auth/approle: credentials refused")
+			require.EqualError(t, err, "logging in at auth/approle: credentials refused")
 			require.ErrorIs(t, err, secrets.ErrUnavailable)
 		}
 		require.InDelta(t, 60, f.logins()-before, 1)
@@ -190,6 +190,20 @@ func TestWhatRefusesRenewalsAndLoginsForEverIsAskedOnceASecond(t *testing.T) {
 			`level=WARN msg="vault login fails" error="logging in at auth/approle: credentials refused"`,
 			`level=INFO msg="vault login works again"`,
 		}, lines())
+	})
+}
+
+// Vault answers 500 where the role of the token is gone.
+func TestATokenThatVaultCannotRenewIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := leased(600, 0)
+		store := f.store(t, withAppRole())
+		requireKey(t, store)
+		f.change(func() { f.faults["/renew-self"] = answering(http.StatusInternalServerError, "") })
+		time.Sleep(500 * time.Second)
+		require.Equal(t, 1, f.renewals())
+		require.Equal(t, 2, f.logins())
+		requireKey(t, store)
 	})
 }
 
@@ -407,7 +421,7 @@ func TestADeadTokenAndALoginThatIsRefusedAreTheStoresFault(t *testing.T) {
 	f.faults["/login"] = answering(http.StatusBadRequest, "")
 	_, err := store.Read(t.Context(), "midas/wx1")
 	require.EqualError(t, err,
-		"reading secret/midas/wx1: permission denied: invalid token; logging in at auth/approle: credentials refused")
+		"permission denied: invalid token; logging in at auth/approle: credentials refused")
 	require.ErrorIs(t, err, secrets.ErrUnavailable)
 }
 

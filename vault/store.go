@@ -77,17 +77,14 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 // had, the error is secrets.ErrUnavailable, and Vault is tried once a second.
 func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 	if err := checkPath(path); err != nil {
-		return nil, fmt.Errorf("reading %q in %s: path %w", path, s.mount, err)
+		return nil, fmt.Errorf("path %w", err)
 	}
 	var secret secrets.Secret
 	err := s.session.do(ctx, func(token string) (err error) {
 		secret, err = s.read(ctx, token, path)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("reading %s/%s: %w", s.mount, path, err)
-	}
-	return secret, nil
+	return secret, err
 }
 
 // Close ends what the store does: it reads and renews no more, and a token that it
