@@ -88,7 +88,7 @@ func TestVaultMountsMayBeNested(t *testing.T) {
 	requireField(t, open(t, vault.Config{Address: v.Address, Mount: "team/kv/", Auth: auth}), "midas/wx1", "value")
 
 	_, err := open(t, vault.Config{Address: v.Address, Mount: "team", Auth: auth}).Read(t.Context(), "kv/midas/wx1")
-	require.EqualError(t, err, "reading team/kv/midas/wx1: finding the KV version of mount team: permission denied")
+	require.EqualError(t, err, "finding the KV version of mount team: permission denied")
 }
 
 func TestAVaultMountMayBeUpgradedWhileItIsRead(t *testing.T) {
@@ -161,7 +161,7 @@ func TestASecretIDThatVaultDestroyedIsReported(t *testing.T) {
 
 	role.revokeTokens(t)
 	_, err := store.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading destroyed/midas/wx1: permission denied: invalid token; "+
+	require.EqualError(t, err, "permission denied: invalid token; "+
 		"logging in at auth/"+role.mount+": credentials refused")
 }
 
@@ -175,7 +175,7 @@ func TestAVaultPolicyThatForbidsMakesNoLoginStorm(t *testing.T) {
 	store := open(t, vault.Config{Address: proxy.URL, Mount: "forbidden", Auth: role.auth()})
 	for range 20 {
 		_, err := store.Read(t.Context(), "midas/wx2")
-		require.EqualError(t, err, "reading forbidden/midas/wx2: permission denied")
+		require.EqualError(t, err, "permission denied")
 		requireField(t, store, "midas/wx1", "value")
 	}
 	require.EqualValues(t, 1, proxy.logins.Load(), "forbidden from the first read on")
@@ -186,7 +186,7 @@ func TestAVaultPolicyThatForbidsMakesNoLoginStorm(t *testing.T) {
 	role.allow(t, "forbidden/data/other/*")
 	for range 20 {
 		_, err := store.Read(t.Context(), "midas/wx1")
-		require.EqualError(t, err, "reading forbidden/midas/wx1: permission denied")
+		require.EqualError(t, err, "permission denied")
 	}
 	require.EqualValues(t, 1, proxy.logins.Load(), "forbidden later")
 }
@@ -196,7 +196,7 @@ func TestAVaultLoginAtAMountThatIsNotThereIsReported(t *testing.T) {
 	auth := v.role(t, nil, "secret/data/midas/*").auth()
 	auth.Mount = "nowhere"
 	_, err := open(t, vault.Config{Address: v.Address, Auth: auth}).Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading secret/midas/wx1: logging in at auth/nowhere: permission denied")
+	require.EqualError(t, err, "logging in at auth/nowhere: permission denied")
 }
 
 func TestATokenWhoseTimeIsOverIsNotShownToVault(t *testing.T) {
@@ -204,14 +204,15 @@ func TestATokenWhoseTimeIsOverIsNotShownToVault(t *testing.T) {
 	v := startVault(t)
 	v.mountKV(t, "expired", 2)
 	v.put(t, "expired", "midas/wx1", map[string]any{"key": "value"})
-	role, proxy := v.role(t, map[string]any{"token_ttl": "2s"}, "expired/data/midas/*"), v.counted(t)
+	short := withTokens(map[string]any{"token_ttl": "2s", "token_max_ttl": "2s"})
+	role, proxy := v.role(t, short, "expired/data/midas/*"), v.counted(t)
 	store := open(t, vault.Config{Address: proxy.URL, Mount: "expired", Auth: role.auth()})
 
 	requireField(t, store, "midas/wx1", "value")
 	time.Sleep(2100 * time.Millisecond)
 	requireField(t, store, "midas/wx1", "value")
 
-	require.EqualValues(t, 2, proxy.logins.Load())
+	require.GreaterOrEqual(t, proxy.logins.Load(), int32(2))
 	require.Zero(t, proxy.refused.Load())
 }
 
@@ -227,9 +228,9 @@ func TestASealedVaultIsReportedAndReadAgainWhenUnsealed(t *testing.T) {
 
 	v.seal(t)
 	_, err := warm.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading secret/midas/wx1: vault is sealed")
+	require.EqualError(t, err, "the secret store cannot be used: vault is sealed")
 	_, err = cold.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading secret/midas/wx1: logging in at auth/"+role.mount+": vault is sealed")
+	require.EqualError(t, err, "logging in at auth/"+role.mount+": the secret store cannot be used: vault is sealed")
 
 	v.unseal(t)
 	for _, store := range []*vault.Store{warm, cold} {
@@ -258,5 +259,5 @@ func TestATokenFileThatIsRewrittenIsFollowedBeforeVaultRefuses(t *testing.T) {
 
 	require.NoError(t, v.root.Auth().Token().RevokeTree(second))
 	_, err := store.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "reading filed/midas/wx1: permission denied: invalid token")
+	require.EqualError(t, err, "permission denied: invalid token")
 }

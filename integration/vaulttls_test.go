@@ -99,7 +99,7 @@ func TestVaultIsTrustedByItsCertificateOnly(t *testing.T) {
 		refused := config
 		change(&refused)
 		_, err := open(t, refused).Read(t.Context(), "midas/wx1")
-		require.ErrorContains(t, err, "reading tls/midas/wx1: logging in at auth/")
+		require.ErrorContains(t, err, "logging in at auth/")
 		require.ErrorContains(t, err, want)
 	}
 }

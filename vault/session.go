@@ -104,7 +104,14 @@ func (s *session) token(ctx context.Context) (token string, fresh bool, err erro
 // or else that of a login. Where no login is due it returns the refused one.
 func (s *session) replace(ctx context.Context, refused string, reason error) (token string, fresh bool, err error) {
 	return s.currentUnless(ctx, func() bool {
-		return s.current.token.is(refused) && time.Since(s.refusedAt[reason]) >= refusedPause
+		if !s.current.token.is(refused) {
+			return !s.current.usable()
+		}
+		due := time.Since(s.refusedAt[reason]) >= refusedPause
+		if due && errors.Is(reason, errInvalidToken) {
+			s.current = &grant{} // it has ended: there is nothing to use, to renew or to revoke
+		}
+		return due
 	})
 }
 

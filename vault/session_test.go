@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"midas-sidecar/secrets"
+
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 )
@@ -283,4 +285,27 @@ func TestALoginLeavesNoTokenBehind(t *testing.T) {
 	store := f.store(t, Config{Address: "http://vault.test", Auth: wayward{}})
 	requireKey(t, store)
 	requireKey(t, store)
+}
+
+// A token that has ended is shown to Vault once, however many reads come while no
+// other can be had.
+func TestADeadTokenIsNotTriedWhileLoginsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		store := f.store(t, withAppRole())
+		requireKey(t, store)
+		f.kill()
+		f.faults["/login"] = answering(http.StatusBadRequest, "")
+		before := f.reads()
+		for _, err := range arrive(t, store, time.Minute) {
+			require.ErrorIs(t, err, secrets.ErrUnavailable)
+		}
+		require.Equal(t, 1, f.reads()-before)
+		require.InDelta(t, 60, f.logins(), 2)
+
+		f.change(func() { clear(f.faults) })
+		time.Sleep(time.Second)
+		requireKey(t, store)
+		require.Zero(t, f.count("/revoke-self"))
+	})
 }
