@@ -209,7 +209,7 @@ func TestATokenWhoseTimeIsOverIsNotShownToVault(t *testing.T) {
 	store := open(t, vault.Config{Address: proxy.URL, Mount: "expired", Auth: role.auth()})
 
 	requireField(t, store, "midas/wx1", "value")
-	time.Sleep(2100 * time.Millisecond)
+	time.Sleep(3100 * time.Millisecond)
 	requireField(t, store, "midas/wx1", "value")
 
 	require.GreaterOrEqual(t, proxy.logins.Load(), int32(2))
