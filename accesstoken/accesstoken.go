@@ -99,7 +99,7 @@ type Status struct {
 
 // Status returns how things are now.
 func (s *Stable) Status() Status {
-	failure, since := s.gate.State()
+	since, failure := s.gate.State()
 	return Status{s.now.Load().expires, failure, since}
 }
 

@@ -52,11 +52,11 @@ func (g *Gate) Enter() (Try, error) {
 	return Try{g, now}, nil
 }
 
-// State returns why it fails and since when, nil while it works.
-func (g *Gate) State() (failure error, since time.Time) {
+// State returns since when it fails and why, nil while it works.
+func (g *Gate) State() (since time.Time, failure error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.failure, g.since
+	return g.since, g.failure
 }
 
 // Worked opens the gate.

@@ -95,36 +95,56 @@ func TestPaymentsGoOnWhileVaultDoesNot(t *testing.T) {
 		options     map[string]any
 		leave, back func(*testing.T, *team)
 	}{
-		{"sealed", sealed, nil,
+		{
+			"sealed", sealed, nil,
 			func(t *testing.T, s *team) { s.vault.seal(t) },
-			func(t *testing.T, s *team) { s.vault.unseal(t) }},
-		{"refused", shared, nil,
+			func(t *testing.T, s *team) { s.vault.unseal(t) },
+		},
+		{
+			"refused", shared, nil,
 			func(t *testing.T, s *team) { s.moody.refuse(t) },
-			func(t *testing.T, s *team) { s.moody.accept(t) }},
-		{"reset", shared, nil,
+			func(t *testing.T, s *team) { s.moody.accept(t) },
+		},
+		{
+			"reset", shared, nil,
 			func(_ *testing.T, s *team) { s.moody.is(reset) },
-			func(_ *testing.T, s *team) { s.moody.is(nil) }},
-		{"hanging", shared, nil,
+			func(_ *testing.T, s *team) { s.moody.is(nil) },
+		},
+		{
+			"hanging", shared, nil,
 			func(_ *testing.T, s *team) { s.moody.is(s.moody.hang) },
-			func(_ *testing.T, s *team) { s.moody.is(nil) }},
-		{"429", shared, nil,
+			func(_ *testing.T, s *team) { s.moody.is(nil) },
+		},
+		{
+			"429", shared, nil,
 			func(_ *testing.T, s *team) { s.moody.is(answers(http.StatusTooManyRequests, time.Second)) },
-			func(_ *testing.T, s *team) { s.moody.is(nil) }},
-		{"503", shared, nil,
+			func(_ *testing.T, s *team) { s.moody.is(nil) },
+		},
+		{
+			"503", shared, nil,
 			func(_ *testing.T, s *team) { s.moody.is(answers(http.StatusServiceUnavailable, 0)) },
-			func(_ *testing.T, s *team) { s.moody.is(nil) }},
-		{"hanging when the token ends", shared, short,
+			func(_ *testing.T, s *team) { s.moody.is(nil) },
+		},
+		{
+			"hanging when the token ends", shared, short,
 			func(_ *testing.T, s *team) { s.moody.is(s.moody.hang) },
-			func(_ *testing.T, s *team) { s.moody.is(nil) }},
-		{"token revoked", shared, nil,
+			func(_ *testing.T, s *team) { s.moody.is(nil) },
+		},
+		{
+			"token revoked", shared, nil,
 			func(t *testing.T, s *team) { s.role.revokeTokens(t) },
-			func(*testing.T, *team) {}},
-		{"role deleted", shared, short,
+			func(*testing.T, *team) {},
+		},
+		{
+			"role deleted", shared, short,
 			func(t *testing.T, s *team) { s.role.delete(t) },
-			func(t *testing.T, s *team) { s.role.restore(t) }},
-		{"policy taken away", shared, nil,
+			func(t *testing.T, s *team) { s.role.restore(t) },
+		},
+		{
+			"policy taken away", shared, nil,
 			func(t *testing.T, s *team) { s.role.allow(t, "secret/data/nothing") },
-			func(t *testing.T, s *team) { s.role.allow(t, midasPaths...) }},
+			func(t *testing.T, s *team) { s.role.allow(t, midasPaths...) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -84,7 +84,7 @@ func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
 // isBehind tells whether asking again soon is of use. While Vault cannot be used
 // it is not asked more often than the gate lets pass.
 func (k *gatekeeper) isBehind(r *http.Request, response *http.Response) bool {
-	failure, _ := k.gate.State()
+	_, failure := k.gate.State()
 	return response.StatusCode == http.StatusPreconditionFailed && r.Method == http.MethodGet && failure == nil
 }
 

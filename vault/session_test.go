@@ -10,10 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"midas-sidecar/secrets"
-
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/secrets"
 )
 
 func TestAReadWithADeadTokenLogsInOnceAndReadsAgain(t *testing.T) {
