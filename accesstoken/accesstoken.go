@@ -103,6 +103,10 @@ func (s *Stable) Status() Status {
 	return Status{s.now.Load().expires, failure, since}
 }
 
+// Forget drops the token. The next one who needs it asks WeChat, which gives the
+// same one while it is good.
+func (s *Stable) Forget() { s.now.Store(new(state)) }
+
 // Token returns a token that is good now.
 func (s *Stable) Token(ctx context.Context) (secrets.Value, error) {
 	known, now := s.now.Load(), time.Now()

@@ -19,6 +19,16 @@ import (
 	"midas-sidecar/wechat"
 )
 
+// The fields of secrets, and so their names wherever they are spoken of. A central
+// token server may call the last one otherwise.
+const (
+	officialKey = "midas_key"
+	sandboxKey  = "midas_key_sandbox"
+	appSecret   = "app_secret"
+	sessionKey  = "session_key"
+	accessToken = "access_token"
+)
+
 // freshToken is Ages.Fresh for an access_token that a central server keeps in the
 // store. WeChat keeps a token that was replaced good for five minutes.
 const freshToken = time.Minute
@@ -39,6 +49,9 @@ type Options struct {
 
 	// Log is told when a secret of an app begins to go stale and when that ends.
 	Log *slog.Logger
+
+	// Observer is told of reads, too. Default: nobody.
+	Observer Observer
 }
 
 // Cache keeps the secrets of all apps, read from one store. Each field has a
@@ -63,10 +76,10 @@ func NewCache(store secrets.Store, options Options) *Cache {
 		store:      store,
 		options:    options,
 		pace:       gate.Pace(denied),
-		official:   secrets.NewCache(maxApps, options.Ages, field("midas_key", signer.NewKey)),
-		sandbox:    secrets.NewCache(maxApps, options.Ages, field("midas_key_sandbox", signer.NewKey)),
-		appSecrets: secrets.NewCache(maxApps, options.Ages, field("app_secret", secrets.NewValue)),
-		sessions:   secrets.NewCache(options.Sessions, options.Ages, sessionKey),
+		official:   secrets.NewCache(maxApps, options.Ages, field(officialKey, signer.NewKey)),
+		sandbox:    secrets.NewCache(maxApps, options.Ages, field(sandboxKey, signer.NewKey)),
+		appSecrets: secrets.NewCache(maxApps, options.Ages, field(appSecret, secrets.NewValue)),
+		sessions:   secrets.NewCache(options.Sessions, options.Ages, parseSession),
 		apps:       make(map[App]*Credentials),
 	}
 }
@@ -103,18 +116,17 @@ func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 }
 
 func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
-	log := c.options.Log.With("appid", app.AppID)
 	creds := &Credentials{
 		app:       app,
-		official:  c.midasKey(c.official, "midas_key", app.Secret, log),
-		sandbox:   c.midasKey(c.sandbox, "midas_key_sandbox", app.Secret, log),
-		appSecret: c.appSecrets.Reader(c.store, c.pace, log.With("secret", "app_secret")),
-		sessions:  c.sessions.Reader(c.store, c.pace, log.With("secret", "session_key")),
+		official:  c.midasKey(c.official, app, officialKey),
+		sandbox:   c.midasKey(c.sandbox, app, sandboxKey),
+		appSecret: c.appSecrets.Reader(c.store, c.kind(app, appSecret)),
+		sessions:  c.sessions.Reader(c.store, c.kind(app, sessionKey)),
 	}
 	if app.TokenSecret != "" {
 		ages := secrets.Ages{Fresh: min(freshToken, c.options.Fresh), Stale: c.options.Stale}
 		cache := secrets.NewCache(1, ages, field(app.TokenField, secrets.NewValue))
-		creds.central = cache.Reader(c.store, c.pace, log.With("secret", "access_token"))
+		creds.central = cache.Reader(c.store, c.kind(app, accessToken))
 	} else {
 		creds.stable = accesstoken.New(app.AppID, creds.readAppSecret, asker, c.options.Log)
 	}
@@ -171,11 +183,11 @@ func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
 func (c *Credentials) Missing(ctx context.Context) string {
 	if _, err := c.MidasKey(ctx, wechat.Official); err != nil {
 		if _, err := c.MidasKey(ctx, wechat.Sandbox); err != nil {
-			return "midas_key"
+			return officialKey
 		}
 	}
 	if _, err := c.AccessToken(ctx); err != nil {
-		return "access_token"
+		return accessToken
 	}
 	return ""
 }
@@ -230,11 +242,11 @@ func field[T any](name string, use func(string) T) func(secrets.Secret) (T, erro
 	}
 }
 
-// sessionKey takes a player's session_key. A secret without one says of a player
+// parseSession takes a player's session_key. A secret without one says of a player
 // what a missing secret says: the player has to log in.
-func sessionKey(s secrets.Secret) (*signer.Key, error) {
-	key, err := field("session_key", signer.NewKey)(s)
-	if err != nil && s["session_key"].IsZero() {
+func parseSession(s secrets.Secret) (*signer.Key, error) {
+	key, err := field(sessionKey, signer.NewKey)(s)
+	if err != nil && s[sessionKey].IsZero() {
 		err = fmt.Errorf("%w: %w", err, secrets.ErrNotFound)
 	}
 	return key, err

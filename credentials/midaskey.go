@@ -46,14 +46,14 @@ type replacement struct {
 	found   time.Time
 }
 
-func (c *Cache) midasKey(cache *secrets.Cache[*signer.Key], name, path string, log *slog.Logger) *midasKey {
-	log = log.With("secret", name)
+func (c *Cache) midasKey(cache *secrets.Cache[*signer.Key], app App, name string) *midasKey {
+	kind := c.kind(app, name)
 	return &midasKey{
-		path:   path,
-		reader: cache.Reader(c.store, c.pace, log),
+		path:   app.Secret,
+		reader: cache.Reader(c.store, kind),
 		parse:  field(name, signer.NewKey),
 		store:  c.store,
-		log:    log,
+		log:    kind.Log,
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"midas-sidecar/payment"
-	"midas-sidecar/secrets"
 	"midas-sidecar/simulator"
 	"midas-sidecar/upstream"
 	"midas-sidecar/wechat"
@@ -347,7 +346,7 @@ func TestWhatIsRefusedTwiceIsNotSentAThirdTime(t *testing.T) {
 		require.Equal(t, payment.Applied, w.pay("b0", 1).Outcome)
 		w.weChat.Misbehave(func(simulator.Call) simulator.Fault {
 			w.logIn() // so that each time there is another key to sign with
-			time.Sleep(secrets.Absent)
+			time.Sleep(2 * time.Second)
 			return simulator.Fault{Kind: "session_90010"}
 		})
 		answer := w.pay("b1", 1)

@@ -55,9 +55,33 @@ type Processor struct {
 	// CancelUnknown takes back a pay whose end stays unknown, within one more
 	// Deadline.
 	CancelUnknown bool
+	// Observe is told of every attempt. It must not keep the order waiting.
+	// Default: nobody is told.
+	Observe func(Attempt)
 	// Jitter returns a random duration in [0, d). Default: evenly spread.
 	Jitter func(d time.Duration) time.Duration
 }
+
+// Attempt is one sending of an order, for whoever watches.
+type Attempt struct {
+	AppID    string
+	Endpoint wechat.Endpoint
+	End      End
+	// Action is what the answer means, Refused where there is none.
+	Action wechat.Action
+	// Signing is how long it took to sign, Took from then to the end.
+	Signing, Took time.Duration
+}
+
+// End is how an attempt ended.
+type End string
+
+// The ends.
+const (
+	Answered  End = "answered"
+	Lost      End = "lost"       // without an answer that can be read
+	NeverSent End = "never_sent" // nothing left this host
+)
 
 // Process carries out the order, or gives the answer of an earlier call that said
 // the same. It is followed to its end though ctx is cancelled: a caller that hangs

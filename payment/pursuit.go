@@ -71,8 +71,13 @@ func (u *pursuit) follow(ctx context.Context) {
 func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 	sending, cancel := context.WithTimeout(ctx, u.processor.AttemptTimeout)
 	defer cancel()
-	e := u.processor.Sender.Send(sending, u.host, u.order.Sign(keys, time.Now()))
+	began := time.Now()
+	message := u.order.Sign(keys, began)
+	signed := time.Now()
+	e := u.processor.Sender.Send(sending, u.host, message)
+	seen := Attempt{AppID: u.order.AppID(), Endpoint: u.order.Endpoint(), Signing: signed.Sub(began), Took: time.Since(signed)}
 	if !e.Sent {
+		u.observe(seen, NeverSent, wechat.Refused)
 		u.host++
 		u.cause = e.Err
 		return sendAgain
@@ -80,6 +85,7 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 	u.attempts++
 	answer, err := read(e, u.order.Endpoint().API)
 	if err != nil {
+		u.observe(seen, Lost, wechat.Refused)
 		u.host++
 		u.doubt = true
 		u.cause = err
@@ -88,6 +94,7 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 		}
 		return sendAgain
 	}
+	u.observe(seen, Answered, answer.action)
 	u.last, u.cause = &answer, nil
 	switch u.last.action {
 	case wechat.Unsure:
@@ -99,6 +106,14 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 		}
 	}
 	return settled
+}
+
+// observe tells how an attempt ended.
+func (u *pursuit) observe(seen Attempt, end End, action wechat.Action) {
+	if u.processor.Observe != nil {
+		seen.End, seen.Action = end, action
+		u.processor.Observe(seen)
+	}
 }
 
 // read returns what WeChat's answer says, or why it says nothing about the order.

@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// Absent is how long it is remembered that a secret does not exist, or makes no
+	// absent is how long it is remembered that a secret does not exist, or makes no
 	// sense: long enough to spare the store a storm, short enough for a player who
 	// just logged in.
-	Absent = 2 * time.Second
+	absent = 2 * time.Second
 
 	// again is how long after a read that failed the next one is tried, if by then
 	// somebody still needs the secret.
@@ -34,6 +34,7 @@ type Ages struct {
 // Cache keeps secrets of one kind in the form in which they are used, by path. It
 // is filled and asked by Readers.
 type Cache[V any] struct {
+	ages    Ages
 	parse   func(Secret) (V, error)
 	entries *otter.Cache[string, entry[V]]
 	slots   chan struct{}
@@ -54,6 +55,7 @@ type entry[V any] struct {
 // names no value.
 func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[V] {
 	return &Cache[V]{
+		ages:  ages,
 		parse: parse,
 		entries: otter.Must(&otter.Options[string, entry[V]]{
 			MaximumSize:       size,
@@ -65,6 +67,12 @@ func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[
 		slots: make(chan struct{}, background),
 	}
 }
+
+// Len returns about how many secrets are kept.
+func (c *Cache[V]) Len() int { return c.entries.EstimatedSize() }
+
+// Forget drops everything.
+func (c *Cache[V]) Forget() { c.entries.InvalidateAll() }
 
 func (e entry[V]) use() (V, error) {
 	if e.usable {
@@ -80,7 +88,7 @@ type expiry[V any] Ages
 
 func (a expiry[V]) ExpireAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
 	if !e.Value.usable {
-		return Absent
+		return absent
 	}
 	return a.Fresh + a.Stale
 }
@@ -101,7 +109,7 @@ type refresh[V any] Ages
 
 func (a refresh[V]) RefreshAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
 	if e.Value.err != nil {
-		return Absent
+		return absent
 	}
 	return a.Fresh
 }

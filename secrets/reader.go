@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -21,17 +22,65 @@ type Reader[V any] struct {
 	cache *Cache[V]
 	store Store
 	gate  *gate.Gate
-	log   *slog.Logger
+	kind  Kind
+
+	trouble atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
 }
 
-// Reader returns a reader from store. log, which should name the kind, is told when
-// secrets of this kind can no longer be read though the store is there, and when
-// one that is used no longer makes sense. Readers that share a pace ask for what
-// cannot be read no more often than that, all in all.
-func (c *Cache[V]) Reader(store Store, pace *rate.Limiter, log *slog.Logger) *Reader[V] {
-	closed := gate.New(log, "secret cannot be read", "secret can be read again", pace)
-	return &Reader[V]{cache: c, store: store, gate: closed, log: log}
+// Kind is what the secrets of a Reader have in common.
+type Kind struct {
+	// Log, which should name the kind, is told when its secrets can no longer be
+	// read though the store is there, and when one that is used no longer makes
+	// sense.
+	Log *slog.Logger
+
+	// Pace is that of asking for what cannot be read. Kinds that share one are
+	// asked for no more often than that, all in all.
+	Pace *rate.Limiter
+
+	// Watcher is told what else there is to know. Default: nobody.
+	Watcher Watcher
 }
+
+// Watcher is told what a Reader meets. It must not keep the Reader waiting.
+type Watcher interface {
+	// Read tells how a read of the store ended.
+	Read(Result)
+	// Stale tells once that secrets which are in use can no longer be read, and why.
+	Stale(error)
+}
+
+// Result is how a read of the store ended.
+type Result string
+
+// The results.
+const (
+	Found       Result = "found"
+	Absent      Result = "absent"      // there is none
+	Malformed   Result = "malformed"   // it makes no sense
+	Refused     Result = "refused"     // the store is there and does not give it
+	Unavailable Result = "unavailable" // the store cannot be used
+)
+
+// Trouble is why secrets cannot be read again, and since when.
+type Trouble struct {
+	Since   time.Time
+	Failure error
+}
+
+// Reader returns a reader of secrets of that kind from store.
+func (c *Cache[V]) Reader(store Store, kind Kind) *Reader[V] {
+	if kind.Watcher == nil {
+		kind.Watcher = nobody{}
+	}
+	closed := gate.New(kind.Log, "secret cannot be read", "secret can be read again", kind.Pace)
+	return &Reader[V]{cache: c, store: store, gate: closed, kind: kind}
+}
+
+type nobody struct{}
+
+func (nobody) Read(Result) {}
+func (nobody) Stale(error) {}
 
 // Get returns the parsed secret at path. The error is ErrNotFound, perhaps
 // wrapped, where there is none, the parser's where it makes no sense, and the
@@ -57,13 +106,13 @@ func (r *Reader[V]) Get(ctx context.Context, path string) (V, error) {
 
 // Renew is Get past what is kept, as long as that is still what failed: what another
 // caller has read since is returned as it is. A value that fails though it was
-// just renewed is wrong and not stale; it is not read again for the time Absent.
+// just renewed is wrong and not stale; it is not read again for a while.
 func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool) (V, error) {
 	e, kept := r.cache.entries.GetIfPresent(path)
 	if !kept || !e.usable || !failed(e.value) {
 		return r.Get(ctx, path)
 	}
-	if e.renewed && e.age() < Absent {
+	if e.renewed && e.age() < absent {
 		return e.value, nil
 	}
 	select {
@@ -110,6 +159,7 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 	}
 	e, err := l.read(ctx, path)
 	if err != nil {
+		l.goesStale(ctx, err)
 		return e, err
 	}
 	e.renewed = l.renewing
@@ -117,12 +167,25 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 	case e.malformed():
 		e.value, e.usable = before.value, before.usable
 		if !before.malformed() {
-			l.log.Warn("secret is malformed: the last good value is used", "error", errors.Unwrap(e.err)) // no path: it may name a player
+			why := errors.Unwrap(e.err) // no path: it may name a player
+			l.kind.Log.Warn("secret is malformed: the last good value is used", "error", why)
+			l.kind.Watcher.Stale(why)
 		}
 	case before.malformed():
-		l.log.Info("secret is well formed again")
+		l.kind.Log.Info("secret is well formed again")
 	}
 	return e, nil
+}
+
+// goesStale notes that a secret which is in use could not be read again.
+func (r *Reader[V]) goesStale(ctx context.Context, failure error) {
+	if ctx.Err() != nil {
+		return // whoever asked gave up
+	}
+	why := errors.Unwrap(failure) // no path: it may name a player
+	if r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), why}) {
+		r.kind.Watcher.Stale(why)
+	}
 }
 
 func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, ErrNotFound) }
@@ -138,20 +201,55 @@ func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 	secret, err := r.store.Read(ctx, path)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		try.Worked()
+		r.worked(try, Absent)
 		e.err = fmt.Errorf("reading %s: %w", path, err)
 		return e, nil
 	case errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
+		r.kind.Watcher.Read(Unavailable)
 		return e, fmt.Errorf("reading %s: %w", path, err)
 	case err != nil:
 		try.Failed(err, 0)
+		r.kind.Watcher.Read(Refused)
 		return e, fmt.Errorf("reading %s: %w", path, err)
 	}
-	try.Worked()
 	if e.value, err = r.cache.parse(secret); err != nil {
+		r.worked(try, Malformed)
 		e.err = fmt.Errorf("%s %w", path, err)
 		return e, nil
 	}
+	r.worked(try, Found)
 	e.usable = true
 	return e, nil
 }
+
+// worked notes that secrets of the kind can be read.
+func (r *Reader[V]) worked(try gate.Try, result Result) {
+	try.Worked()
+	r.trouble.Store(nil)
+	r.kind.Watcher.Read(result)
+}
+
+// Status is what may be known of a secret by whoever watches it.
+type Status struct {
+	// Age is how long ago the value in use was read.
+	Age time.Duration
+	// Stale tells whether it should have been read again by now.
+	Stale bool
+}
+
+// Status returns how the secret at path is, and false where none is in use.
+func (r *Reader[V]) Status(path string) (Status, bool) {
+	e, kept := r.cache.entries.GetEntryQuietly(path)
+	if !kept || !e.Value.usable {
+		return Status{}, false
+	}
+	age := r.cache.ages.Fresh + r.cache.ages.Stale - e.ExpiresAfter()
+	return Status{Age: age, Stale: age > r.cache.ages.Fresh}, true
+}
+
+// Trouble returns why secrets of the kind that are in use cannot be read again, nil
+// where they can.
+func (r *Reader[V]) Trouble() *Trouble { return r.trouble.Load() }
+
+// Forget drops what is known of the secret at path.
+func (r *Reader[V]) Forget(path string) { r.cache.entries.Invalidate(path) }

@@ -35,7 +35,7 @@ func get(t *testing.T, cache *secrets.Reader[string], path string) string {
 func logging(s secrets.Store) (*secrets.Reader[string], func() []string) {
 	text := new(bytes.Buffer)
 	cache := secrets.NewCache(1000, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).
-		Reader(s, gate.Pace(time.Second), slog.New(slog.NewTextHandler(text, nil)))
+		Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.NewTextHandler(text, nil))})
 	return cache, func() []string {
 		messages := []string{}
 		for line := range strings.Lines(text.String()) {
@@ -75,7 +75,7 @@ func TestAStaleSecretIsUsedWhileTheStoreIsAway(t *testing.T) {
 				_, err := cache.Get(t.Context(), "app")
 				require.Error(t, err)
 
-				time.Sleep(secrets.Absent)
+				time.Sleep(2 * time.Second)
 				s.says(holding("new"))
 				require.Equal(t, "new", get(t, cache, "app"))
 			})
