@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -35,6 +36,28 @@ func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
 	w.WriteHeader(answer.Status)
 	// A caller that hung up has no use for an error; the log has the outcome.
 	_, _ = w.Write(answer.Body)
+}
+
+// publish gives the placeholders {http.midas.outcome}, .errcode, .attempts and .api
+// their values, for access logs and headers.
+func publish(r *http.Request, c call, answer payment.Answer) {
+	replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	replacer.Map(func(key string) (any, bool) {
+		switch key {
+		case "http.midas.outcome":
+			return string(answer.Outcome), true
+		case "http.midas.errcode":
+			return answer.Errcode, true
+		case "http.midas.attempts":
+			return answer.Attempts, true
+		case "http.midas.api":
+			return c.endpoint.API.Name, true
+		}
+		return nil, false
+	})
 }
 
 // log writes the one line that every order gets. It holds no secret: what is not

@@ -60,13 +60,20 @@ func (c *Cache) options(values resolver) (options credentials.Options, err error
 // same about them share them, so that a reload forgets nothing.
 type lastingKeys struct {
 	*credentials.Cache
-	store   secrets.Store
+	store   store
 	lasting *lasting
 }
 
-// keys returns the cache of the secrets that the config describes. hosts are the
+// store is a secret store that tells what is wrong with it.
+type store interface {
+	secrets.Store
+	// Trouble returns why it cannot be used, nil where it can.
+	Trouble() *secrets.Trouble
+}
+
+// takeKeys returns the cache of the secrets that the config describes. hosts are the
 // WeChat whose tokens are kept.
-func (m *Midas) keys(values resolver, hosts []string) (*lastingKeys, error) {
+func (m *Midas) takeKeys(values resolver, hosts []string) (*lastingKeys, error) {
 	options, err := m.Cache.options(values)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
@@ -77,7 +84,7 @@ func (m *Midas) keys(values resolver, hosts []string) (*lastingKeys, error) {
 	}
 	key := digest("keys", place, m.Secrets, options, hosts)
 	keys, err := lease(&m.leases, key, func() (*lastingKeys, error) {
-		options.Log = m.lasting.log.logger()
+		options.Log, options.Observer = latestLog(), observer{}
 		store, err := place.open(options.Stale, options.Log)
 		if err != nil {
 			return nil, err
@@ -104,7 +111,7 @@ func digest(name string, parts ...any) string {
 // Destruct closes the store once the calls have ended that may still use it. Where
 // the process ends that has happened, and the end waits for this.
 func (k *lastingKeys) Destruct() error {
-	store, ok := k.store.(interface{ Close(context.Context) error })
+	closer, ok := k.store.(interface{ Close(context.Context) error })
 	if !ok {
 		return nil
 	}
@@ -114,7 +121,7 @@ func (k *lastingKeys) Destruct() error {
 		k.lasting.await()
 		ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 		defer cancel()
-		return store.Close(ctx)
+		return closer.Close(ctx)
 	}
 	if caddy.Exiting() {
 		return closing()

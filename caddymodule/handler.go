@@ -126,11 +126,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		answer = refusal(err, call)
 	} else {
-		answer = h.midas.processor.Process(r.Context(), call.request, call.game.credentials)
+		answer = h.process(r, call)
 	}
 	h.log(call, answer, time.Since(began))
+	countOrder(call, answer)
+	h.tell(call, answer)
+	publish(r, call, answer)
 	h.write(w, answer)
 	return nil
+}
+
+// process carries out the order. One that a mistake of ours interrupts has an end that
+// nobody knows, and gets its answer and its line in the log all the same.
+func (h *Handler) process(r *http.Request, c call) (answer payment.Answer) {
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			h.logger.Error("panic", zap.Any("value", mistake), zap.Stack("stack"))
+			answer = payment.Interrupted(c.request, errors.New("panic"))
+		}
+	}()
+	return h.midas.processor.Process(r.Context(), c.request, c.game.credentials)
+}
+
+// tell emits the event of an order whose end is unknown.
+func (h *Handler) tell(c call, answer payment.Answer) {
+	if answer.Outcome == payment.Unknown && c.endpoint.API.Moves {
+		h.midas.emit(eventOrderUnknown, map[string]any{
+			"appid": c.game.appID, "api": c.endpoint.API.Name, "environment": string(c.endpoint.Environment),
+			"bill_no": c.request.BillNo(), "attempts": answer.Attempts,
+		})
+	}
 }
 
 // call is what is known of a caller's request so far.

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -21,7 +20,6 @@ const (
 )
 
 func init() {
-	caddy.RegisterModule(adminHealth{})
 	caddy.RegisterModule(Health{})
 }
 
@@ -88,29 +86,7 @@ func (m *Midas) missing(ctx context.Context) map[string]string {
 	return missing
 }
 
-// adminHealth is Health on Caddy's admin API. Those routes are made before the apps
-// of a config and never taken down, so they look for the app at each request.
-type adminHealth struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminHealth) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "admin.api.midas_health", New: func() caddy.Module { return adminHealth{} }}
-}
-
-// Routes returns the admin routes of the health checks.
-func (adminHealth) Routes() []caddy.AdminRoute {
-	answer := caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		app, err := caddy.ActiveContext().AppIfConfigured("midas")
-		if err != nil {
-			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("finding the midas app: %w", err)}
-		}
-		return app.(*Midas).health(w, r)
-	})
-	return []caddy.AdminRoute{{Pattern: livePath, Handler: answer}, {Pattern: readyPath, Handler: answer}}
-}
-
 var (
-	_ caddy.AdminRouter           = adminHealth{}
 	_ caddy.Provisioner           = (*Health)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Health)(nil)
 )

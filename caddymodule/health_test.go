@@ -64,7 +64,7 @@ func TestOnlyTheTwoHealthPathsAreAnsweredAndOnlyToReaders(t *testing.T) {
 func TestTheAdminAPIAnswersHealthChecks(t *testing.T) {
 	routes := map[string]caddy.AdminHandler{}
 	for _, m := range caddy.GetModules("admin.api") {
-		if router, ok := m.New().(caddy.AdminRouter); ok && m.ID.Name() == "midas_health" {
+		if router, ok := m.New().(caddy.AdminRouter); ok && m.ID.Name() == "midas" {
 			for _, route := range router.Routes() {
 				routes[route.Pattern] = route.Handler
 			}

@@ -41,10 +41,12 @@ func (l leases) giveBack() error {
 	return errors.Join(errs...)
 }
 
+// latest is the app of the config that was started last, nil where there is none.
+var latest atomic.Pointer[Midas]
+
 // lasting is what all configs of the process share.
 type lasting struct {
 	memory *payment.Memory
-	log    latestLog
 	// calls are those being answered, up to their line in the log.
 	calls crowd.Crowd
 	// longest is how long a call may take, of all configs that there were.

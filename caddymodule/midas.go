@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/payment"
@@ -76,8 +77,11 @@ type Midas struct {
 	games     map[string]game
 	processor *payment.Processor
 	lasting   *lasting
+	keys      *lastingKeys
 	leases    leases // of what outlives the config
 	log       *slog.Logger
+	events    *caddyevents.App
+	ctx       caddy.Context // of its events
 }
 
 // game is an app that is ready to pay.
@@ -101,6 +105,14 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		return errors.New("app: is missing: configure at least one, in the global option midas")
 	}
 	m.log = ctx.Slogger()
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading the events app: %w", err)
+	}
+	m.events, m.ctx = events.(*caddyevents.App), ctx
 	var values resolver
 	hosts, err := m.hosts(values)
 	if err != nil {
@@ -113,8 +125,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.lasting, err = lease(&m.leases, "lasting", newLasting); err != nil {
 		return err
 	}
-	keys, err := m.keys(values, hosts)
-	if err != nil {
+	if m.keys, err = m.takeKeys(values, hosts); err != nil {
 		return err
 	}
 	m.games = make(map[string]game)
@@ -127,10 +138,10 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		if _, twice := m.games[id]; twice {
 			return fmt.Errorf("app %s: is configured twice", id)
 		}
-		m.games[id] = game{id, resolved.offerID, keys.Of(resolved.credentials, client)}
+		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
 	}
 
-	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel"}
+	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel", Observe: observeAttempt}
 	if m.processor.Deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
 		return fmt.Errorf("deadline: %w", err)
 	}
@@ -191,7 +202,7 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 // Start turns the logs of what outlives configs over to this one. All else is read
 // when it is first needed.
 func (m *Midas) Start() error {
-	m.lasting.log.follow(m.log)
+	latest.Store(m)
 	return nil
 }
 
@@ -203,6 +214,7 @@ func (*Midas) Stop() error { return nil }
 // flight go on meanwhile; they hold on to what they need. Where the process is about
 // to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
+	defer latest.CompareAndSwap(m, nil)
 	if m.lasting == nil || !caddy.Exiting() {
 		return m.leases.giveBack()
 	}

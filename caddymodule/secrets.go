@@ -86,17 +86,17 @@ func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
 }
 
 // open returns the store, which need not be reachable now.
-func (p place) open(stale time.Duration, log *slog.Logger) (secrets.Store, error) {
+func (p place) open(stale time.Duration, log *slog.Logger) (store, error) {
 	if p.File != "" {
 		return secrets.NewFile(p.File, stale, log), nil
 	}
 	config := p.Vault
 	config.Auth, config.Log = p.auth, log
-	store, err := vault.New(config)
+	opened, err := vault.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
-	return store, nil
+	return opened, nil
 }
 
 func (v *Vault) config(values resolver) (config vault.Config, err error) {

@@ -29,6 +29,9 @@ const (
 	accessToken = "access_token"
 )
 
+// Fields are all of them.
+var Fields = []string{officialKey, sandboxKey, appSecret, sessionKey, accessToken}
+
 // freshToken is Ages.Fresh for an access_token that a central server keeps in the
 // store. WeChat keeps a token that was replaced good for five minutes.
 const freshToken = time.Minute

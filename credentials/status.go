@@ -34,10 +34,11 @@ func (w watcher) Stale(failure error)        { w.observer.SecretStale(w.appID, w
 
 // Status is what may be known of an app's secrets by whoever watches it.
 type Status struct {
-	// Secrets are those in use, by field, but for session_keys and a token of
-	// WeChat's.
-	Secrets map[string]secrets.Status
-	// Troubles say why secrets in use cannot be read again, by field.
+	// Ages are how long ago the secrets in use were read, by field. session_keys and
+	// WeChat's own token are not among them.
+	Ages map[string]time.Duration
+	// Troubles say why secrets in use cannot be read again, or no other token be had,
+	// by field.
 	Troubles map[string]secrets.Trouble
 	// TokenExpires is when WeChat's access_token ends, zero where it is not known.
 	TokenExpires time.Time
@@ -45,28 +46,13 @@ type Status struct {
 
 // Status returns how things are now, without reading anything.
 func (c *Credentials) Status() Status {
-	s := Status{Secrets: make(map[string]secrets.Status), Troubles: make(map[string]secrets.Trouble)}
-	note := func(field string, status secrets.Status, kept bool, trouble *secrets.Trouble) {
-		if kept {
-			s.Secrets[field] = status
-		}
-		if trouble != nil {
-			s.Troubles[field] = *trouble
-		}
-	}
-	for _, key := range []struct {
-		field string
-		*midasKey
-	}{{officialKey, c.official}, {sandboxKey, c.sandbox}} {
-		status, kept := key.reader.Status(key.path)
-		note(key.field, status, kept, key.reader.Trouble())
-	}
-	note(sessionKey, secrets.Status{}, false, c.sessions.Trouble())
-	status, kept := c.appSecret.Status(c.app.Secret)
-	note(appSecret, status, kept, c.appSecret.Trouble())
+	s := Status{Ages: make(map[string]time.Duration), Troubles: make(map[string]secrets.Trouble)}
+	look(s, officialKey, c.app.Secret, c.official.reader)
+	look(s, sandboxKey, c.app.Secret, c.sandbox.reader)
+	look(s, appSecret, c.app.Secret, c.appSecret)
+	look(s, sessionKey, "", c.sessions)
 	if c.central != nil {
-		status, kept := c.central.Status(c.app.TokenSecret)
-		note(accessToken, status, kept, c.central.Trouble())
+		look(s, accessToken, c.app.TokenSecret, c.central)
 		return s
 	}
 	token := c.stable.Status()
@@ -75,6 +61,16 @@ func (c *Credentials) Status() Status {
 		s.Troubles[accessToken] = secrets.Trouble{Since: token.Since, Failure: token.Failure}
 	}
 	return s
+}
+
+// look notes what is known of the secrets with that field.
+func look[V any](s Status, field, path string, reader *secrets.Reader[V]) {
+	if age, used := reader.Age(path); used {
+		s.Ages[field] = age
+	}
+	if trouble := reader.Trouble(); trouble != nil {
+		s.Troubles[field] = *trouble
+	}
 }
 
 // Sessions returns about how many session_keys are kept.

@@ -31,6 +31,13 @@ func (c *Crowd) leave() {
 	}
 }
 
+// Count returns how many are inside.
+func (c *Crowd) Count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
+}
+
 // Wait returns when nobody is inside, or ctx ends, which is its error.
 func (c *Crowd) Wait(ctx context.Context) error {
 	empty := c.whenEmpty()

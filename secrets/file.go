@@ -33,6 +33,7 @@ type File struct {
 	version uint64
 	err     error     // why the file as it is now cannot be used
 	good    time.Time // when it last could
+	broken  time.Time // when it was first found that it cannot
 }
 
 // NewFile returns the store in the file at path, which need not exist yet. Its last
@@ -63,6 +64,16 @@ func (f *File) Version() uint64 {
 	defer f.mu.Unlock()
 	f.look()
 	return f.version
+}
+
+// Trouble returns why the file cannot be used, nil where it can.
+func (f *File) Trouble() *Trouble {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.look(); f.err == nil {
+		return nil
+	}
+	return &Trouble{Since: f.broken, Failure: f.err}
 }
 
 // look takes over the file's content if it has changed, and drops it when it has
@@ -126,6 +137,9 @@ func (f *File) fail(err error) {
 	err = fmt.Errorf("reading the secrets file: %w", err)
 	if f.err == nil || f.err.Error() != err.Error() {
 		f.log.Error("secrets file cannot be used", "path", f.path, "error", err, "last_good_content", f.secrets != nil)
+	}
+	if f.err == nil {
+		f.broken = time.Now()
 	}
 	f.err = err
 }

@@ -229,22 +229,14 @@ func (r *Reader[V]) worked(try gate.Try, result Result) {
 	r.kind.Watcher.Read(result)
 }
 
-// Status is what may be known of a secret by whoever watches it.
-type Status struct {
-	// Age is how long ago the value in use was read.
-	Age time.Duration
-	// Stale tells whether it should have been read again by now.
-	Stale bool
-}
-
-// Status returns how the secret at path is, and false where none is in use.
-func (r *Reader[V]) Status(path string) (Status, bool) {
+// Age returns how long ago the value at path was read that is in use, and false where
+// none is.
+func (r *Reader[V]) Age(path string) (time.Duration, bool) {
 	e, kept := r.cache.entries.GetEntryQuietly(path)
 	if !kept || !e.Value.usable {
-		return Status{}, false
+		return 0, false
 	}
-	age := r.cache.ages.Fresh + r.cache.ages.Stale - e.ExpiresAfter()
-	return Status{Age: age, Stale: age > r.cache.ages.Fresh}, true
+	return r.cache.ages.Fresh + r.cache.ages.Stale - e.ExpiresAfter(), true
 }
 
 // Trouble returns why secrets of the kind that are in use cannot be read again, nil

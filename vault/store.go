@@ -87,6 +87,16 @@ func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 	return secret, err
 }
 
+// Trouble returns why Vault cannot be used or lets nobody log in, nil where it does.
+func (s *Store) Trouble() *secrets.Trouble {
+	for _, g := range []*gate.Gate{s.keeper.gate, s.session.gate} {
+		if since, failure := g.State(); failure != nil {
+			return &secrets.Trouble{Since: since, Failure: failure}
+		}
+	}
+	return nil
+}
+
 // Close ends what the store does: it reads and renews no more, and a token that it
 // logged in for is revoked. Call it when nothing reads any more. A store that never
 // logged in says nothing to Vault. It may be called again.
