@@ -112,7 +112,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		return known.answer
 	}
 	// Until the end is known: what a panic leaves behind is honest, too.
-	answer := Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo()})
+	answer := Interrupted(order, nil)
 	defer func() { p.Memory.settle(known, answer, p.Replay) }()
 	answer = p.pursue(ctx, order, creds, before)
 	if p.CancelUnknown && order.Endpoint().API == wechat.Pay && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
@@ -120,6 +120,11 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		answer = p.takeBack(ctx, order, creds, answer)
 	}
 	return answer
+}
+
+// Interrupted is the answer to an order of which nobody knows how far it got, and why.
+func Interrupted(order wechat.Request, cause error) Answer {
+	return Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo(), Cause: cause})
 }
 
 // pursue follows one order to its end.
