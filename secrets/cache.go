@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -34,7 +35,7 @@ type Ages struct {
 // Cache keeps secrets of one kind in the form in which they are used, by path. It
 // is filled and asked by Readers.
 type Cache[V any] struct {
-	ages    Ages
+	ages    atomic.Pointer[Ages]
 	parse   func(Secret) (V, error)
 	entries *otter.Cache[string, entry[V]]
 	slots   chan struct{}
@@ -46,27 +47,34 @@ type entry[V any] struct {
 	usable  bool  // whether there is a value, of the last read that brought one
 	err     error // why the last read brought none
 	version uint64
-	read    int64 // when, in Unix nanoseconds
-	renewed bool  // whether that was because the value before had failed
+	read    int64 // when the value was read, in Unix nanoseconds
+	renewed int64 // when it was last read because it had failed, 0 for never
 }
 
 // NewCache returns a cache of at most size secrets. parse turns a secret into what
 // is used; its error goes on from the secret's path ("has no field midas_key") and
 // names no value.
 func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[V] {
-	return &Cache[V]{
-		ages:  ages,
-		parse: parse,
-		entries: otter.Must(&otter.Options[string, entry[V]]{
-			MaximumSize:       size,
-			ExpiryCalculator:  expiry[V](ages),
-			RefreshCalculator: refresh[V](ages),
-			Logger:            &otter.NoopLogger{}, // errors are logged by the gates
-			Clock:             clock{},
-		}),
-		slots: make(chan struct{}, background),
-	}
+	c := &Cache[V]{parse: parse, slots: make(chan struct{}, background)}
+	c.ages.Store(&ages)
+	c.entries = otter.Must(&otter.Options[string, entry[V]]{
+		MaximumSize:       size,
+		ExpiryCalculator:  expiry[V]{&c.ages},
+		RefreshCalculator: refresh[V]{&c.ages},
+		Logger:            &otter.NoopLogger{}, // errors are logged by the gates
+		Clock:             clock{},
+	})
+	return c
 }
+
+// Set changes the size and the ages, the latter also of what is kept already.
+func (c *Cache[V]) Set(size int, ages Ages) {
+	c.ages.Store(&ages)
+	c.entries.SetMaximum(uint64(size))
+}
+
+// SetAges changes the ages only.
+func (c *Cache[V]) SetAges(ages Ages) { c.ages.Store(&ages) }
 
 // Len returns about how many secrets are kept.
 func (c *Cache[V]) Len() int { return c.entries.EstimatedSize() }
@@ -81,45 +89,47 @@ func (e entry[V]) use() (V, error) {
 	return e.value, e.err
 }
 
-func (e entry[V]) age() time.Duration { return time.Since(time.Unix(0, e.read)) }
+func since(unixNano int64) time.Duration { return time.Since(time.Unix(0, unixNano)) }
 
-// expiry is when an entry is no longer used. A failed read does not touch it.
-type expiry[V any] Ages
+// expiry is when an entry is no longer used.
+type expiry[V any] struct{ ages *atomic.Pointer[Ages] }
 
-func (a expiry[V]) ExpireAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
+func (x expiry[V]) ExpireAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
 	if !e.Value.usable {
 		return absent
 	}
-	return a.Fresh + a.Stale
+	ages := x.ages.Load()
+	return max(ages.Fresh+ages.Stale-since(e.Value.read), 1)
 }
 
-func (a expiry[V]) ExpireAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
-	if e.Value.usable && e.Value.err != nil {
-		return e.ExpiresAfter() // the value is no younger than it was
+func (x expiry[V]) ExpireAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	return x.ExpireAfterCreate(e)
+}
+
+// ExpireAfterRead follows a change of the ages.
+func (x expiry[V]) ExpireAfterRead(e otter.Entry[string, entry[V]]) time.Duration {
+	if !e.Value.usable {
+		return e.ExpiresAfter()
 	}
-	return a.ExpireAfterCreate(e)
-}
-
-func (expiry[V]) ExpireAfterRead(e otter.Entry[string, entry[V]]) time.Duration {
-	return e.ExpiresAfter()
+	return x.ExpireAfterCreate(e)
 }
 
 // refresh is when an entry that is asked for is read again.
-type refresh[V any] Ages
+type refresh[V any] struct{ ages *atomic.Pointer[Ages] }
 
-func (a refresh[V]) RefreshAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
+func (x refresh[V]) RefreshAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
 	if e.Value.err != nil {
 		return absent
 	}
-	return a.Fresh
+	return x.ages.Load().Fresh
 }
 
-func (a refresh[V]) RefreshAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
-	return a.RefreshAfterCreate(e)
+func (x refresh[V]) RefreshAfterUpdate(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	return x.RefreshAfterCreate(e)
 }
 
-func (a refresh[V]) RefreshAfterReload(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
-	return a.RefreshAfterCreate(e)
+func (x refresh[V]) RefreshAfterReload(e otter.Entry[string, entry[V]], _ entry[V]) time.Duration {
+	return x.RefreshAfterCreate(e)
 }
 
 func (refresh[V]) RefreshAfterReloadFailure(otter.Entry[string, entry[V]], error) time.Duration {

@@ -24,7 +24,8 @@ type Reader[V any] struct {
 	gate  *gate.Gate
 	kind  Kind
 
-	trouble atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
+	unusable atomic.Bool             // whether the log has heard so
+	trouble  atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
 }
 
 // Kind is what the secrets of a Reader have in common.
@@ -33,6 +34,10 @@ type Kind struct {
 	// read though the store is there, and when one that is used no longer makes
 	// sense.
 	Log *slog.Logger
+
+	// Players is the path where there is a secret for each player. It is then shown
+	// instead of theirs, and it is no news if one of them is missing.
+	Players string
 
 	// Pace is that of asking for what cannot be read. Kinds that share one are
 	// asked for no more often than that, all in all.
@@ -112,7 +117,7 @@ func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool)
 	if !kept || !e.usable || !failed(e.value) {
 		return r.Get(ctx, path)
 	}
-	if e.renewed && e.age() < absent {
+	if e.renewed != 0 && since(e.renewed) < absent {
 		return e.value, nil
 	}
 	select {
@@ -142,10 +147,13 @@ type loader[V any] struct {
 	renewing bool
 }
 
-// Load reads a secret of which nothing is known. If it makes no sense, whoever asked
-// for it has the error.
+// Load reads a secret of which nothing is known.
 func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
-	return l.read(ctx, path)
+	e, err := l.read(ctx, path)
+	if err == nil {
+		l.noteUse(e)
+	}
+	return e, err
 }
 
 // Reload reads a secret again. One that has become malformed is a slip in the store,
@@ -162,19 +170,32 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 		l.goesStale(ctx, err)
 		return e, err
 	}
-	e.renewed = l.renewing
+	if l.renewing {
+		e.renewed = time.Now().UnixNano()
+	}
 	switch {
 	case e.malformed():
-		e.value, e.usable = before.value, before.usable
+		e.value, e.usable, e.read = before.value, before.usable, before.read
 		if !before.malformed() {
-			why := errors.Unwrap(e.err) // no path: it may name a player
-			l.kind.Log.Warn("secret is malformed: the last good value is used", "error", why)
-			l.kind.Watcher.Stale(why)
+			l.kind.Log.Warn("secret is malformed: the last good value is used", "error", e.err)
+			l.kind.Watcher.Stale(e.err)
 		}
 	case before.malformed():
 		l.kind.Log.Info("secret is well formed again")
 	}
+	l.noteUse(e)
 	return e, nil
+}
+
+// noteUse tells the log when there is no secret to use, and when there is one again.
+func (r *Reader[V]) noteUse(e entry[V]) {
+	switch {
+	case r.kind.Players != "":
+	case !e.usable && r.unusable.CompareAndSwap(false, true):
+		r.kind.Log.Warn("secret cannot be used", "error", e.err)
+	case e.usable && r.unusable.CompareAndSwap(true, false):
+		r.kind.Log.Info("secret can be used")
+	}
 }
 
 // goesStale notes that a secret which is in use could not be read again.
@@ -182,9 +203,8 @@ func (r *Reader[V]) goesStale(ctx context.Context, failure error) {
 	if ctx.Err() != nil {
 		return // whoever asked gave up
 	}
-	why := errors.Unwrap(failure) // no path: it may name a player
-	if r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), why}) {
-		r.kind.Watcher.Stale(why)
+	if r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), failure}) {
+		r.kind.Watcher.Stale(failure)
 	}
 }
 
@@ -194,27 +214,31 @@ func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, Er
 // secret, but of one or of all, is not the gate's business.
 func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 	e := entry[V]{version: r.version(), read: time.Now().UnixNano()}
+	shown := path
+	if r.kind.Players != "" {
+		shown = r.kind.Players
+	}
 	try, err := r.gate.Enter()
 	if err != nil {
-		return e, fmt.Errorf("reading %s: %w", path, err)
+		return e, fmt.Errorf("reading %s: %w", shown, err)
 	}
 	secret, err := r.store.Read(ctx, path)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		r.worked(try, Absent)
-		e.err = fmt.Errorf("reading %s: %w", path, err)
+		e.err = fmt.Errorf("reading %s: %w", shown, err)
 		return e, nil
 	case errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
 		r.kind.Watcher.Read(Unavailable)
-		return e, fmt.Errorf("reading %s: %w", path, err)
+		return e, fmt.Errorf("reading %s: %w", shown, err)
 	case err != nil:
 		try.Failed(err, 0)
 		r.kind.Watcher.Read(Refused)
-		return e, fmt.Errorf("reading %s: %w", path, err)
+		return e, fmt.Errorf("reading %s: %w", shown, err)
 	}
 	if e.value, err = r.cache.parse(secret); err != nil {
 		r.worked(try, Malformed)
-		e.err = fmt.Errorf("%s %w", path, err)
+		e.err = fmt.Errorf("%s %w", shown, err)
 		return e, nil
 	}
 	r.worked(try, Found)
@@ -236,7 +260,7 @@ func (r *Reader[V]) Age(path string) (time.Duration, bool) {
 	if !kept || !e.Value.usable {
 		return 0, false
 	}
-	return r.cache.ages.Fresh + r.cache.ages.Stale - e.ExpiresAfter(), true
+	return since(e.Value.read), true
 }
 
 // Trouble returns why secrets of the kind that are in use cannot be read again, nil

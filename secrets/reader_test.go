@@ -201,7 +201,7 @@ func TestTheLogSaysOnceThatASecretThatIsUsedBecameMalformed(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "new", get(t, cache, "players/o1"))
 		require.Equal(t, []string{
-			`"secret is malformed: the last good value is used" error="has no field key"`,
+			`"secret is malformed: the last good value is used" error="players/o1 has no field key"`,
 			`"secret is well formed again"`,
 		}, logged())
 	})
@@ -265,4 +265,126 @@ func TestAReadInTheBackgroundOutlivesWhoeverNoticed(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.Equal(t, "new", get(t, cache, "app"))
 	})
+}
+
+// of returns a reader of a kind, its log, and what it told the watcher.
+func of(s secrets.Store, players string) (*secrets.Reader[string], *bytes.Buffer, *watched) {
+	log, w := new(bytes.Buffer), new(watched)
+	kind := secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.NewTextHandler(log, nil)), Players: players, Watcher: w}
+	return secrets.NewCache(1000, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).Reader(s, kind), log, w
+}
+
+type watched struct {
+	mu    sync.Mutex
+	reads []secrets.Result
+	stale []error
+}
+
+func (w *watched) Read(r secrets.Result) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads = append(w.reads, r)
+}
+
+func (w *watched) Stale(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stale = append(w.stale, err)
+}
+
+func TestTheLogSaysOnceThatThereIsNoSecretToUse(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(context.Context, string) (secrets.Secret, error)
+		why    string
+	}{
+		"absent":    {failing(secrets.ErrNotFound), "reading app: no such secret"},
+		"malformed": {holding(""), "app has no field key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &store{answer: c.answer}
+				cache, log, _ := of(s, "")
+				for range 10 {
+					_, err := cache.Get(t.Context(), "app")
+					require.EqualError(t, err, c.why)
+					time.Sleep(time.Second)
+				}
+				s.says(holding("K"))
+				time.Sleep(time.Second)
+				get(t, cache, "app")
+				require.Equal(t, 2, strings.Count(log.String(), "\n"), log)
+				require.Contains(t, log.String(), `level=WARN msg="secret cannot be used" error="`+c.why+`"`)
+				require.Contains(t, log.String(), `level=INFO msg="secret can be used"`)
+			})
+		})
+	}
+}
+
+func TestAPlayersPathIsShownNowhereAndItsAbsenceIsNoNews(t *testing.T) {
+	s := &store{answer: failing(secrets.ErrNotFound)}
+	cache, log, _ := of(s, "players/{openid}")
+	_, err := cache.Get(t.Context(), "players/o1")
+	require.EqualError(t, err, "reading players/{openid}: no such secret")
+	require.Empty(t, log.String())
+}
+
+func TestTheWatcherIsToldOfEachReadAndOnceThatAKindIsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: holding("K")}
+		cache, _, w := of(s, "")
+		get(t, cache, "app")
+		require.Nil(t, cache.Trouble())
+		s.says(failing(secrets.ErrUnavailable))
+		time.Sleep(fresh)
+		began := time.Now()
+		for range 3 {
+			get(t, cache, "app")
+			time.Sleep(time.Second)
+		}
+		age, used := cache.Age("app")
+		require.True(t, used)
+		require.Equal(t, fresh+3*time.Second, age)
+		require.Equal(t, began, cache.Trouble().Since)
+		require.ErrorIs(t, cache.Trouble().Failure, secrets.ErrUnavailable)
+
+		s.says(holding("K"))
+		get(t, cache, "app")
+		synctest.Wait()
+		require.Nil(t, cache.Trouble())
+		require.Equal(t, []secrets.Result{"found", "unavailable", "unavailable", "unavailable", "found"}, w.reads)
+		require.Len(t, w.stale, 1)
+	})
+}
+
+func TestNewAgesCountForWhatIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: holding("K")}
+		cache := secrets.NewCache(10, secrets.Ages{Fresh: time.Minute, Stale: time.Hour}, parseKey)
+		reader := cache.Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.DiscardHandler)})
+		get(t, reader, "app")
+		s.says(failing(secrets.ErrUnavailable))
+		time.Sleep(time.Hour)
+		cache.Set(10, secrets.Ages{Fresh: time.Minute, Stale: 10 * time.Hour})
+		get(t, reader, "app")
+		time.Sleep(9 * time.Hour)
+		get(t, reader, "app")
+		time.Sleep(2 * time.Hour)
+		_, err := reader.Get(t.Context(), "app")
+		require.ErrorIs(t, err, secrets.ErrUnavailable)
+	})
+}
+
+func TestWhatIsForgottenIsReadAgain(t *testing.T) {
+	s := &store{answer: holding("old")}
+	cache := secrets.NewCache(10, secrets.Ages{Fresh: time.Hour}, parseKey)
+	reader := cache.Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.DiscardHandler)})
+	get(t, reader, "a")
+	get(t, reader, "b")
+	require.Equal(t, 2, cache.Len())
+	s.says(holding("new"))
+	reader.Forget("a")
+	require.Equal(t, "new", get(t, reader, "a"))
+	require.Equal(t, "old", get(t, reader, "b"))
+	cache.Forget()
+	require.Equal(t, "new", get(t, reader, "b"))
 }
