@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -77,11 +78,12 @@ type Midas struct {
 	games     map[string]game
 	processor *payment.Processor
 	lasting   *lasting
+	store     store
 	keys      *lastingKeys
 	leases    leases // of what outlives the config
 	log       *slog.Logger
 	events    *caddyevents.App
-	ctx       caddy.Context // of its events
+	ctx       caddy.Context // of its events, and to find the http app
 }
 
 // game is an app that is ready to pay.
@@ -125,7 +127,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.lasting, err = lease(&m.leases, "lasting", newLasting); err != nil {
 		return err
 	}
-	if m.keys, err = m.takeKeys(values, hosts); err != nil {
+	if err := m.takeKeys(values); err != nil {
 		return err
 	}
 	m.games = make(map[string]game)
@@ -138,6 +140,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		if _, twice := m.games[id]; twice {
 			return fmt.Errorf("app %s: is configured twice", id)
 		}
+		resolved.credentials.WeChat = strings.Join(hosts, " ")
 		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
 	}
 
@@ -199,10 +202,11 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 	return upstream.New(hosts, transport)
 }
 
-// Start turns the logs of what outlives configs over to this one. All else is read
-// when it is first needed.
+// Start turns the logs of what outlives configs over to this one, and warns where it
+// serves too many. All else is read when it is first needed.
 func (m *Midas) Start() error {
 	latest.Store(m)
+	warnOfExposure(m.ctx, m.log)
 	return nil
 }
 
@@ -215,6 +219,9 @@ func (*Midas) Stop() error { return nil }
 // to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
 	defer latest.CompareAndSwap(m, nil)
+	if m.keys != nil {
+		m.keys.leave(m)
+	}
 	if m.lasting == nil || !caddy.Exiting() {
 		return m.leases.giveBack()
 	}

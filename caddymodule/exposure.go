@@ -1,0 +1,227 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+)
+
+// warnOfExposure logs a line for each server on which somebody from outside of the
+// host may pay without being authenticated. Whoever can spend players' coins should
+// have been chosen, and a site address alone, which listens on every interface, looks
+// as if it had. In doubt it warns.
+func warnOfExposure(ctx caddy.Context, log *slog.Logger) {
+	module, err := ctx.AppIfConfigured("http")
+	if err != nil {
+		return // nothing is served
+	}
+	app := module.(*caddyhttp.App)
+	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
+		if exposed := exposedAddresses(ctx, app, app.Servers[name]); len(exposed) > 0 {
+			log.Warn("anyone who reaches this listener can spend players' coins: bind it to loopback or a unix socket, or authenticate callers",
+				"server", name, "listen", exposed)
+		}
+	}
+}
+
+// exposedAddresses are those of a server at which anyone can reach our handler.
+func exposedAddresses(ctx caddy.Context, app *caddyhttp.App, server *caddyhttp.Server) (exposed []string) {
+	plain := gatekeeper{server: server}
+	secured := plain
+	if slices.ContainsFunc(server.TLSConnPolicies, policyVerifies) {
+		secured.tls = server.TLSConnPolicies.TLSConfig(ctx)
+	}
+	for _, listen := range server.Listen {
+		address, err := caddy.ParseNetworkAddress(listen)
+		if err == nil && staysOnTheHost(address) {
+			continue
+		}
+		keeper := secured
+		if port := httpPort(app); err != nil || address.StartPort <= port && port <= address.EndPort {
+			keeper = plain // Caddy speaks no TLS there
+		}
+		if keeper.letsAnyonePay() {
+			exposed = append(exposed, listen)
+		}
+	}
+	return exposed
+}
+
+func staysOnTheHost(address caddy.NetworkAddress) bool {
+	ip, err := netip.ParseAddr(address.Host)
+	return address.IsUnixNetwork() || address.Host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func httpPort(app *caddyhttp.App) uint {
+	if app.HTTPPort == 0 {
+		return caddyhttp.DefaultHTTPPort
+	}
+	return uint(app.HTTPPort)
+}
+
+// gatekeeper knows how far into a server somebody gets who has no credentials and
+// comes from the internet.
+type gatekeeper struct {
+	server *caddyhttp.Server
+	tls    *tls.Config // nil where nobody is asked for a certificate
+	// inside are the named routes that are being looked at, which may go in circles.
+	inside []string
+}
+
+func (g gatekeeper) letsAnyonePay() bool {
+	if g.tls != nil && !slices.ContainsFunc(g.server.TLSConnPolicies, policyAdmitsAnyone) {
+		return false
+	}
+	pays, _ := g.through(g.server.Routes)
+	if !pays && g.server.Errors != nil {
+		pays, _ = g.through(g.server.Errors.Routes)
+	}
+	return pays
+}
+
+// through tells whether routes lead such a caller to our handler, and if not, whether
+// they stop everyone of his kind.
+func (g gatekeeper) through(routes caddyhttp.RouteList) (pays, stopped bool) {
+	for _, route := range routes {
+		if g.refuses(route.MatcherSets) {
+			continue
+		}
+		pays, stopped = g.along(route.Handlers)
+		if pays {
+			return true, false
+		}
+		// A route of a group is passed by where another one of it was taken.
+		if stopped && len(route.MatcherSets) == 0 && route.Group == "" {
+			return false, true
+		}
+	}
+	return false, false
+}
+
+// along is through for the handlers of one route.
+func (g gatekeeper) along(handlers []caddyhttp.MiddlewareHandler) (pays, stopped bool) {
+	for _, handler := range handlers {
+		switch handler := handler.(type) {
+		case *Handler:
+			return true, false
+		case *caddyauth.Authentication:
+			stopped = true
+		case *reverseproxy.Handler:
+			stopped = true // goes on only where another server said so, as in forward_auth
+		case *caddyhttp.Subroute:
+			pays, stopped = g.through(handler.Routes)
+			if !pays && handler.Errors != nil {
+				pays, _ = g.through(handler.Errors.Routes)
+			}
+		case *caddyhttp.Invoke:
+			pays, stopped = g.throughNamed(handler.Name)
+		}
+		if pays || stopped {
+			return pays, stopped
+		}
+	}
+	return false, false
+}
+
+func (g gatekeeper) throughNamed(name string) (pays, stopped bool) {
+	route := g.server.NamedRoutes[name]
+	if route == nil || slices.Contains(g.inside, name) {
+		return false, false
+	}
+	g.inside = append(slices.Clone(g.inside), name)
+	return g.through(caddyhttp.RouteList{*route})
+}
+
+// refuses tells whether a route is closed to such a caller, whichever of its matcher
+// sets he tries.
+func (g gatekeeper) refuses(sets caddyhttp.MatcherSets) bool {
+	return len(sets) > 0 && !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
+		return !slices.ContainsFunc(set, g.refusesBy)
+	})
+}
+
+func (g gatekeeper) refusesBy(matcher any) bool {
+	switch matcher := matcher.(type) {
+	case *caddyhttp.MatchRemoteIP:
+		return allPrivate(matcher.Ranges)
+	case *caddyhttp.MatchClientIP:
+		return allPrivate(matcher.Ranges)
+	case *caddyhttp.MatchHost:
+		return g.verifiesFor(*matcher)
+	}
+	return false
+}
+
+// verifiesFor tells whether nobody can ask for one of the hosts without a client
+// certificate: each name has a TLS policy that requires one, and the server takes no
+// request for a host other than the name of the handshake.
+func (g gatekeeper) verifiesFor(hosts []string) bool {
+	if strict := g.server.StrictSNIHost; g.tls == nil || strict == nil || !*strict {
+		return false
+	}
+	for _, host := range hosts {
+		if strings.ContainsAny(host, "*{") {
+			return false // stands for names that may have policies of their own
+		}
+		config, err := g.tls.GetConfigForClient(&tls.ClientHelloInfo{ServerName: host, Conn: outsider{}})
+		if err == nil && !verifies(config) {
+			return false
+		}
+	}
+	return true
+}
+
+func policyVerifies(p *caddytls.ConnectionPolicy) bool { return verifies(p.TLSConfig) }
+
+func policyAdmitsAnyone(p *caddytls.ConnectionPolicy) bool { return !p.Drop && !policyVerifies(p) }
+
+func verifies(config *tls.Config) bool {
+	return config != nil && config.ClientAuth == tls.RequireAndVerifyClientCert
+}
+
+// outsider is a connection from an address of the internet, which is all that a TLS
+// policy may ask of it.
+type outsider struct{ net.Conn }
+
+func (outsider) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 1} }
+func (outsider) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 2), Port: 1} }
+
+// private are the ranges that Caddy calls private_ranges.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("fd00::/8"),
+	netip.MustParsePrefix("::1/128"),
+}
+
+// allPrivate tells whether ranges, which are addresses or prefixes, are all within the
+// private ones. What is a placeholder is in doubt.
+func allPrivate(ranges []string) bool {
+	for _, r := range ranges {
+		prefix, err := netip.ParsePrefix(r)
+		if err != nil {
+			address, err := netip.ParseAddr(r)
+			if err != nil {
+				return false
+			}
+			prefix = netip.PrefixFrom(address.WithZone(""), address.BitLen())
+		}
+		within := func(p netip.Prefix) bool { return p.Bits() <= prefix.Bits() && p.Contains(prefix.Addr()) }
+		if !slices.ContainsFunc(private, within) {
+			return false
+		}
+	}
+	return true
+}
