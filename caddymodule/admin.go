@@ -87,7 +87,7 @@ func (m *Midas) status(w http.ResponseWriter, r *http.Request) error {
 		Sessions int                              `json:"sessions"`
 		Trouble  *troubleView                     `json:"trouble,omitempty"` // of the store
 		Apps     map[string]map[string]secretView `json:"apps"`              // by appid and field
-	}{m.lasting.calls.Count(), m.keys.Sessions(), viewOf(m.keys.store.Trouble()), make(map[string]map[string]secretView)}
+	}{m.lasting.calls.Count(), m.keys.Sessions(), viewOf(m.store.Trouble()), make(map[string]map[string]secretView)}
 	for appID, game := range m.games {
 		view.Apps[appID] = game.view()
 	}

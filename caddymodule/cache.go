@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/secrets"
@@ -56,11 +59,73 @@ func (c *Cache) options(values resolver) (options credentials.Options, err error
 	return options, nil
 }
 
-// lastingKeys are a secret store and what was read from it. Configs that say the
-// same about them share them, so that a reload forgets nothing.
+// lastingKeys are the secrets of one place, kept for all configs that read there. A
+// reload forgets none, whatever else it changes; least of all while the store is away.
 type lastingKeys struct {
 	*credentials.Cache
-	store   store
+
+	mu    sync.Mutex
+	users []user // in the order in which they came
+}
+
+// user is a config that reads the secrets, and how.
+type user struct {
+	config  *Midas
+	store   secrets.Store
+	options credentials.Options
+}
+
+// takeKeys returns the secrets that the config describes.
+func (m *Midas) takeKeys(values resolver) error {
+	options, err := m.Cache.options(values)
+	if err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	options.Log, options.Observer = latestLog(), observer{}
+	place, err := m.Secrets.resolve(values, &m.leases)
+	if err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
+	if m.store, err = m.takeStore(place, options); err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
+	key := digest("secrets", place.File, place.Vault.Address, place.Vault.Namespace, place.Vault.Mount)
+	m.keys, err = lease(&m.leases, key, func() (*lastingKeys, error) {
+		return &lastingKeys{Cache: credentials.NewCache(m.store, options)}, nil
+	})
+	if err != nil {
+		return err
+	}
+	m.keys.enter(user{m, m.store, options})
+	return nil
+}
+
+// enter lets the secrets be read as the newest config says.
+func (k *lastingKeys) enter(u user) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.users = append(k.users, u)
+	k.Set(u.store, u.options)
+}
+
+// leave lets the secrets be read as the newest config says that is left. It may be an
+// older one, where a config could not be started.
+func (k *lastingKeys) leave(config *Midas) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.users = slices.DeleteFunc(k.users, func(u user) bool { return u.config == config })
+	if n := len(k.users); n > 0 {
+		k.Set(k.users[n-1].store, k.users[n-1].options)
+	}
+}
+
+// Destruct does nothing: what nobody uses is garbage.
+func (*lastingKeys) Destruct() error { return nil }
+
+// lastingStore is a secret store that lasts as long as any config says the same about
+// it, and so do its login and its token.
+type lastingStore struct {
+	store
 	lasting *lasting
 }
 
@@ -71,30 +136,43 @@ type store interface {
 	Trouble() *secrets.Trouble
 }
 
-// takeKeys returns the cache of the secrets that the config describes. hosts are the
-// WeChat whose tokens are kept.
-func (m *Midas) takeKeys(values resolver, hosts []string) (*lastingKeys, error) {
-	options, err := m.Cache.options(values)
-	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
-	}
-	place, err := m.Secrets.resolve(values, &m.leases)
-	if err != nil {
-		return nil, fmt.Errorf("secrets: %w", err)
-	}
-	key := digest("keys", place, m.Secrets, options, hosts)
-	keys, err := lease(&m.leases, key, func() (*lastingKeys, error) {
-		options.Log, options.Observer = latestLog(), observer{}
-		store, err := place.open(options.Stale, options.Log)
-		if err != nil {
-			return nil, err
-		}
-		return &lastingKeys{credentials.NewCache(store, options), store, m.lasting}, nil
+func (m *Midas) takeStore(p place, options credentials.Options) (store, error) {
+	opened, err := lease(&m.leases, digest("store", p, m.Secrets), func() (*lastingStore, error) {
+		opened, err := p.open(options)
+		return &lastingStore{opened, m.lasting}, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("secrets: %w", err)
+		return nil, err
 	}
-	return keys, nil
+	if file, ok := opened.store.(*secrets.File); ok {
+		file.SetStale(options.Stale)
+	}
+	return opened.store, nil
+}
+
+// Destruct closes the store once the calls have ended that may still use it. Where
+// the process ends that has happened, and the end waits for this.
+func (s *lastingStore) Destruct() error {
+	closer, ok := s.store.(interface{ Close(context.Context) error })
+	if !ok {
+		return nil
+	}
+	leave := s.lasting.closing.Enter()
+	closing := func() {
+		defer leave()
+		s.lasting.await()
+		ctx, cancel := context.WithTimeout(context.Background(), closingTime)
+		defer cancel()
+		if err := closer.Close(ctx); err != nil {
+			caddy.Log().Named("midas").Warn("closing the secret store", zap.Error(err))
+		}
+	}
+	if caddy.Exiting() {
+		closing()
+	} else {
+		go closing()
+	}
+	return nil
 }
 
 // digest names a thing by the configuration that it is made from, which may hold
@@ -106,26 +184,4 @@ func digest(name string, parts ...any) string {
 	}
 	sum := sha256.Sum256(text)
 	return name + " " + hex.EncodeToString(sum[:])
-}
-
-// Destruct closes the store once the calls have ended that may still use it. Where
-// the process ends that has happened, and the end waits for this.
-func (k *lastingKeys) Destruct() error {
-	closer, ok := k.store.(interface{ Close(context.Context) error })
-	if !ok {
-		return nil
-	}
-	leave := k.lasting.closing.Enter()
-	closing := func() error {
-		defer leave()
-		k.lasting.await()
-		ctx, cancel := context.WithTimeout(context.Background(), closingTime)
-		defer cancel()
-		return closer.Close(ctx)
-	}
-	if caddy.Exiting() {
-		return closing()
-	}
-	go func() { _ = closing() }()
-	return nil
 }

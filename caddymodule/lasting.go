@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -35,7 +34,7 @@ func (l leases) giveBack() error {
 	var errs []error
 	for _, key := range slices.Backward(l) {
 		if _, err := pool.Delete(key); err != nil {
-			errs = append(errs, fmt.Errorf("giving back %s: %w", key, err))
+			errs = append(errs, err) // without the key, which is a digest
 		}
 	}
 	return errors.Join(errs...)

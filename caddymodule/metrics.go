@@ -118,7 +118,7 @@ func (liveState) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(inFlight, float64(app.lasting.calls.Count()))
 	gauge(sessions, float64(app.keys.Sessions()))
-	gauge(storeUp, oneIf(app.keys.store.Trouble() == nil))
+	gauge(storeUp, oneIf(app.store.Trouble() == nil))
 	for appID, game := range app.games {
 		status := game.credentials.Status()
 		for field, age := range status.Ages {

@@ -25,14 +25,7 @@ var errPass = errors.New("pass")
 // what this site allows.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.Endpoint) (call, error) {
 	c := call{endpoint: endpoint}
-	if r.Method != http.MethodPost {
-		return c, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
-	}
-	// A body that does not come must not keep the process from ending.
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(h.midas.processor.Deadline))
-	body, err := h.body(r)
-	_ = connection.SetReadDeadline(time.Time{})
+	body, err := h.body(w, r)
 	if err != nil {
 		return c, err
 	}
@@ -50,16 +43,38 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.E
 	return c, err
 }
 
-// body reads the caller's JSON.
-func (h *Handler) body(r *http.Request) ([]byte, error) {
+// moment is how long what is left of a refused request's body may take. A caller on
+// this host has sent it by then.
+const moment = 50 * time.Millisecond
+
+// body reads the caller's JSON. One that does not come must not keep the process
+// from ending, nor its caller from hearing why it is refused: the server reads what
+// is left of a body before it answers.
+func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(h.midas.processor.Deadline))
+	body, err := h.readBody(r)
+	if err != nil {
+		_ = connection.SetReadDeadline(time.Now().Add(moment))
+		return nil, err
+	}
+	_ = connection.SetReadDeadline(time.Time{})
+	return body, nil
+}
+
+func (h *Handler) readBody(r *http.Request) ([]byte, error) {
+	if r.Method != http.MethodPost {
+		return nil, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
+	}
 	tooLarge := &refused{payment.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
 	if r.ContentLength > h.maxBody {
 		return nil, tooLarge
 	}
-	// A page in a browser on this host cannot send this type to us unasked.
-	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+	if !isJSON(r.Header) {
 		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-encoding: must not be sent"}
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, h.maxBody+1))
 	if err != nil {
@@ -69,6 +84,18 @@ func (h *Handler) body(r *http.Request) ([]byte, error) {
 		return nil, tooLarge
 	}
 	return body, nil
+}
+
+// isJSON tells whether that is the one type that a request says it has. A page in a
+// browser on this host cannot send this type to us unasked.
+func isJSON(header http.Header) bool {
+	types := header["Content-Type"]
+	if len(types) != 1 {
+		return false
+	}
+	media, params, err := mime.ParseMediaType(types[0])
+	charset := params["charset"]
+	return err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }
 
 // decode reads the caller's words and settles what becomes of a caller that

@@ -3,9 +3,8 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"log/slog"
-	"time"
 
+	"midas-sidecar/credentials"
 	"midas-sidecar/secrets"
 	"midas-sidecar/vault"
 )
@@ -86,12 +85,12 @@ func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
 }
 
 // open returns the store, which need not be reachable now.
-func (p place) open(stale time.Duration, log *slog.Logger) (store, error) {
+func (p place) open(options credentials.Options) (store, error) {
 	if p.File != "" {
-		return secrets.NewFile(p.File, stale, log), nil
+		return secrets.NewFile(p.File, options.Stale, options.Log), nil
 	}
 	config := p.Vault
-	config.Auth, config.Log = p.auth, log
+	config.Auth, config.Log = p.auth, options.Log
 	opened, err := vault.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w", err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -61,8 +62,8 @@ type Options struct {
 // cache of its own: a slip in one stops no call that needs another, and one that
 // was missing is seen as soon as it is there.
 type Cache struct {
-	store   secrets.Store
-	options Options
+	store   *switchable
+	options atomic.Pointer[Options]
 	pace    *rate.Limiter
 
 	official, sandbox *secrets.Cache[*signer.Key]
@@ -75,9 +76,8 @@ type Cache struct {
 
 // NewCache returns an empty cache in front of the store.
 func NewCache(store secrets.Store, options Options) *Cache {
-	return &Cache{
-		store:      store,
-		options:    options,
+	c := &Cache{
+		store:      new(switchable),
 		pace:       gate.Pace(denied),
 		official:   secrets.NewCache(maxApps, options.Ages, field(officialKey, signer.NewKey)),
 		sandbox:    secrets.NewCache(maxApps, options.Ages, field(sandboxKey, signer.NewKey)),
@@ -85,6 +85,32 @@ func NewCache(store secrets.Store, options Options) *Cache {
 		sessions:   secrets.NewCache(options.Sessions, options.Ages, parseSession),
 		apps:       make(map[App]*Credentials),
 	}
+	c.store.use(store)
+	c.options.Store(&options)
+	return c
+}
+
+// Set changes how secrets are read and kept from now on, and forgets none. The store
+// must hold the same ones as that before.
+func (c *Cache) Set(store secrets.Store, options Options) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.store.use(store)
+	c.options.Store(&options)
+	c.official.SetAges(options.Ages)
+	c.sandbox.SetAges(options.Ages)
+	c.appSecrets.SetAges(options.Ages)
+	c.sessions.Set(options.Sessions, options.Ages)
+	for _, creds := range c.apps {
+		if creds.centralCache != nil {
+			creds.centralCache.SetAges(options.ofTokens())
+		}
+	}
+}
+
+// ofTokens are the ages of a central server's tokens.
+func (o Options) ofTokens() secrets.Ages {
+	return secrets.Ages{Fresh: min(freshToken, o.Fresh), Stale: o.Stale}
 }
 
 // App is what one app signs with.
@@ -101,10 +127,12 @@ type App struct {
 	// TokenSecret and TokenField say where a central token server keeps the
 	// access_token. Where TokenSecret is empty it comes from stable_token.
 	TokenSecret, TokenField string
+	// WeChat names the access points, of which another gives other tokens.
+	WeChat string
 }
 
-// Of returns the credentials of an app, the same for the same app. Its access_token,
-// where it comes from WeChat, is asked for through asker from now on.
+// Of returns the credentials of an app, the same ones for the same app. Its
+// access_token, where it comes from WeChat, is asked for through asker from now on.
 func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,12 +154,12 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 		appSecret: c.appSecrets.Reader(c.store, c.kind(app, appSecret)),
 		sessions:  c.sessions.Reader(c.store, c.kind(app, sessionKey)),
 	}
+	options := c.options.Load()
 	if app.TokenSecret != "" {
-		ages := secrets.Ages{Fresh: min(freshToken, c.options.Fresh), Stale: c.options.Stale}
-		cache := secrets.NewCache(1, ages, field(app.TokenField, secrets.NewValue))
-		creds.central = cache.Reader(c.store, c.kind(app, accessToken))
+		creds.centralCache = secrets.NewCache(1, options.ofTokens(), field(app.TokenField, secrets.NewValue))
+		creds.central = creds.centralCache.Reader(c.store, c.kind(app, accessToken))
 	} else {
-		creds.stable = accesstoken.New(app.AppID, creds.readAppSecret, asker, c.options.Log)
+		creds.stable = accesstoken.New(app.AppID, creds.readAppSecret, asker, options.Log)
 	}
 	return creds
 }
@@ -144,8 +172,9 @@ type Credentials struct {
 	sessions          *secrets.Reader[*signer.Key]
 
 	// Where the access_token comes from: one of them is set.
-	stable  *accesstoken.Stable
-	central *secrets.Reader[secrets.Value]
+	stable       *accesstoken.Stable
+	central      *secrets.Reader[secrets.Value]
+	centralCache *secrets.Cache[secrets.Value]
 }
 
 // MidasKey returns the app's Midas key of the environment.

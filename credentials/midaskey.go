@@ -14,13 +14,6 @@ import (
 	"midas-sidecar/signer"
 )
 
-// history is a store that keeps earlier versions of its secrets.
-type history interface {
-	// Earlier returns the newest of a secret's earlier versions that is another
-	// one, or secrets.ErrNotFound.
-	Earlier(ctx context.Context, path string, other func(secrets.Secret) bool) (secrets.Secret, error)
-}
-
 // hopeless is how long it is remembered that WeChat takes neither the newest key
 // nor the one before.
 const hopeless = time.Minute
@@ -32,7 +25,7 @@ type midasKey struct {
 	path   string
 	reader *secrets.Reader[*signer.Key]
 	parse  func(secrets.Secret) (*signer.Key, error)
-	store  secrets.Store
+	store  *switchable
 	log    *slog.Logger
 
 	instead atomic.Pointer[replacement] // nil while WeChat takes what the store holds
@@ -102,11 +95,7 @@ func (k *midasKey) another(ctx context.Context, refused []*signer.Key) (*signer.
 // replace looks for the key that was in the store before the newest one.
 func (k *midasKey) replace(ctx context.Context, newest *signer.Key) (*replacement, error) {
 	instead := &replacement{refused: newest, found: time.Now()}
-	store, ok := k.store.(history)
-	if !ok {
-		return instead, nil
-	}
-	secret, err := store.Earlier(ctx, k.path, func(s secrets.Secret) bool {
+	secret, err := k.store.Earlier(ctx, k.path, func(s secrets.Secret) bool {
 		key, err := k.parse(s)
 		return err == nil && !key.Equal(newest)
 	})

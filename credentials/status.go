@@ -16,12 +16,13 @@ type Observer interface {
 
 // kind is what the secrets with that field of an app have in common.
 func (c *Cache) kind(app App, field string) secrets.Kind {
-	k := secrets.Kind{Pace: c.pace, Log: c.options.Log.With("appid", app.AppID, "secret", field)}
+	options := c.options.Load()
+	k := secrets.Kind{Pace: c.pace, Log: options.Log.With("appid", app.AppID, "secret", field)}
 	if field == sessionKey {
 		k.Players = app.Session
 	}
-	if c.options.Observer != nil {
-		k.Watcher = watcher{c.options.Observer, app.AppID, field}
+	if options.Observer != nil {
+		k.Watcher = watcher{options.Observer, app.AppID, field}
 	}
 	return k
 }

@@ -43,6 +43,13 @@ func NewFile(path string, stale time.Duration, log *slog.Logger) *File {
 	return &File{path: path, stale: stale, log: log}
 }
 
+// SetStale changes how long the last good content is used.
+func (f *File) SetStale(stale time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale = stale
+}
+
 // Read returns the fields of the secret at path.
 func (f *File) Read(_ context.Context, path string) (Secret, error) {
 	f.mu.Lock()
