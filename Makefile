@@ -2,6 +2,7 @@
 
 GO ?= go
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $$($(GO) env CC)),-race)
@@ -12,8 +13,21 @@ export MIDAS_TEST_VAULT ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/midas-sidecar/
 help: ## List what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
+# Without C, whose compilers differ, and without the paths of this machine: the same
+# commit and Go make the same bytes everywhere.
 build: ## Build ./midas-sidecar
-	$(GO) build -trimpath -o midas-sidecar ./cmd/midas-sidecar
+	CGO_ENABLED=0 $(GO) build -trimpath -o midas-sidecar ./cmd/midas-sidecar
+
+reproducible: ## Build what is here in two other places, once from an empty cache, and compare
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/elsewhere" && \
+	cp -R . "$$dir/one" && cp -R . "$$dir/elsewhere/another" && \
+	$(MAKE) -s -C "$$dir/one" build && \
+	GOCACHE="$$dir/cache" $(MAKE) -s -C "$$dir/elsewhere/another" build && \
+	cmp "$$dir/one/midas-sidecar" "$$dir/elsewhere/another/midas-sidecar" && \
+	echo "Both builds are the same."
+
+sbom: build ## List the modules in ./midas-sidecar, as CycloneDX, in sbom.json
+	$(GO) version -m midas-sidecar | awk -f .ci/sbom.awk > sbom.json
 
 test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
@@ -36,8 +50,13 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m)
 		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),1m) ./$$(dirname $$(grep -rl --include=*_test.go "func $$target(" . | head -n 1)) || exit 1; \
 	done
 
-lint: ## Check style and common mistakes
+lint: ## Check style, common mistakes, and known vulnerabilities
 	$(GO) vet ./...
 	$(GO) run $(GOLANGCI_LINT) run ./...
+	@$(MAKE) vulncheck
 
-.PHONY: help build test vault bench histories fuzz lint
+# It asks vuln.go.dev, or the copy that GOVULNDB is the URL of.
+vulncheck: ## Look for known vulnerabilities in what the product calls
+	$(GO) run $(GOVULNCHECK) $(if $(GOVULNDB),-db "$(GOVULNDB)") ./cmd/...
+
+.PHONY: help build reproducible sbom test vault bench histories fuzz lint vulncheck
