@@ -80,7 +80,7 @@ func New(appID string, secret AppSecret, asker Asker, log *slog.Logger) *Stable 
 	s.now.Store(new(state))
 	s.SetAsker(asker)
 	log = slog.New(dated{log.With("appid", appID).Handler(), s.goodUntil})
-	s.gate = gate.New(log, "access_token cannot be had", "access_token can be had again", gate.Pace(pause))
+	s.gate = gate.New(log, "access_token cannot be had", "access_token can be had again", gate.NewPace(pause))
 	return s
 }
 

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"midas-sidecar/accesstoken"
 	"midas-sidecar/gate"
 	"midas-sidecar/secrets"
@@ -64,7 +62,7 @@ type Options struct {
 type Cache struct {
 	store   *switchable
 	options atomic.Pointer[Options]
-	pace    *rate.Limiter
+	pace    *gate.Pace
 
 	official, sandbox *secrets.Cache[*signer.Key]
 	appSecrets        *secrets.Cache[secrets.Value]
@@ -78,7 +76,7 @@ type Cache struct {
 func NewCache(store secrets.Store, options Options) *Cache {
 	c := &Cache{
 		store:      new(switchable),
-		pace:       gate.Pace(denied),
+		pace:       gate.NewPace(denied),
 		official:   secrets.NewCache(maxApps, options.Ages, field(officialKey, signer.NewKey)),
 		sandbox:    secrets.NewCache(maxApps, options.Ages, field(sandboxKey, signer.NewKey)),
 		appSecrets: secrets.NewCache(maxApps, options.Ages, field(appSecret, secrets.NewValue)),

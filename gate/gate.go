@@ -5,9 +5,8 @@ package gate
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Gate stands before something that may fail. While that works everybody passes.
@@ -16,22 +15,31 @@ import (
 type Gate struct {
 	log             *slog.Logger
 	failing, worked string
-	pace            *rate.Limiter
+	pace            *Pace
 
 	mu      sync.Mutex
 	failure error     // why it fails, nil while it works
 	since   time.Time // when it began to fail
 	closed  time.Time // until when nobody passes
 	proved  time.Time // when the last try began that worked
+	refuted time.Time // when the last try began that failed
 }
 
-// Pace lets the gates that share it try, all in all, no more often than every so
-// often.
-func Pace(every time.Duration) *rate.Limiter { return rate.NewLimiter(rate.Every(every), 1) }
+// Pace is how often gates that share it try what fails, all in all. Each has its turn.
+type Pace struct {
+	every   time.Duration
+	failing atomic.Int64 // gates
+}
+
+// NewPace returns a pace of one try in the time every.
+func NewPace(every time.Duration) *Pace { return &Pace{every: every} }
+
+// turn is how long until the next turn of a gate that has had one.
+func (p *Pace) turn() time.Duration { return p.every * time.Duration(max(p.failing.Load(), 1)) }
 
 // New returns an open gate. Its log messages are failing, at level WARN, and
 // worked, at INFO.
-func New(log *slog.Logger, failing, worked string, pace *rate.Limiter) *Gate {
+func New(log *slog.Logger, failing, worked string, pace *Pace) *Gate {
 	return &Gate{log: log, failing: failing, worked: worked, pace: pace}
 }
 
@@ -46,11 +54,17 @@ func (g *Gate) Enter() (Try, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	if g.failure != nil && (now.Before(g.closed) || !g.pace.AllowN(now, 1)) {
-		return Try{}, g.failure
+	if g.failure != nil {
+		if now.Before(g.closed) {
+			return Try{}, g.failure
+		}
+		g.closed = now.Add(g.pace.turn())
 	}
 	return Try{g, now}, nil
 }
+
+// Force lets a try through that cannot be made later.
+func (g *Gate) Force() Try { return Try{g, time.Now()} }
 
 // State returns since when it fails and why, nil while it works.
 func (g *Gate) State() (since time.Time, failure error) {
@@ -59,22 +73,27 @@ func (g *Gate) State() (since time.Time, failure error) {
 	return g.since, g.failure
 }
 
-// Worked opens the gate.
+// Worked opens the gate. A try that began before one that failed says nothing about
+// how things are now.
 func (t Try) Worked() {
 	g := t.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if t.began.Before(g.refuted) {
+		return
+	}
 	if t.began.After(g.proved) {
 		g.proved = t.began
 	}
 	if g.failure != nil {
 		g.failure = nil
+		g.pace.failing.Add(-1)
 		g.log.Info(g.worked, "after", time.Since(g.since).Round(time.Millisecond))
 	}
 }
 
-// Failed closes the gate for at least the time rest. A try that began before one
-// that worked says nothing about how things are now.
+// Failed closes the gate until its next turn, and for at least the time rest. A try
+// that began before one that worked says nothing about how things are now.
 func (t Try) Failed(failure error, rest time.Duration) {
 	g := t.gate
 	g.mu.Lock()
@@ -82,14 +101,17 @@ func (t Try) Failed(failure error, rest time.Duration) {
 	if t.began.Before(g.proved) {
 		return
 	}
+	if t.began.After(g.refuted) {
+		g.refuted = t.began
+	}
 	now := time.Now()
 	before := g.failure
 	if before == nil {
 		g.since = now
-		g.pace.AllowN(now, 1) // this one was the first
+		g.pace.failing.Add(1)
 	}
 	g.failure = failure
-	if until := now.Add(rest); until.After(g.closed) {
+	if until := now.Add(max(rest, g.pace.turn())); rest > 0 && until.After(g.closed) || before == nil {
 		g.closed = until
 	}
 	if before == nil || before.Error() != failure.Error() {

@@ -29,7 +29,7 @@ func logged(every time.Duration) (*Gate, func() string) {
 			return a
 		},
 	}))
-	return New(log, "fails", "works again", Pace(every)), text.String
+	return New(log, "fails", "works again", NewPace(every)), text.String
 }
 
 func enter(t *testing.T, g *Gate) Try {
@@ -88,7 +88,7 @@ func TestOneThatHangsDoesNotLetOthersPassFaster(t *testing.T) {
 
 func TestGatesThatShareAPaceTryTogetherNoMoreOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pace := Pace(time.Second)
+		pace := NewPace(time.Second)
 		var gates []*Gate
 		for range 20 {
 			g := New(slog.New(slog.DiscardHandler), "fails", "works", pace)
@@ -163,4 +163,54 @@ func TestAGateMayBeUsedByManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, 1, strings.Count(log(), "fails"))
+}
+
+func TestEachGateThatFailsHasItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := NewPace(time.Second)
+		discard := slog.New(slog.DiscardHandler)
+		busy, quiet := New(discard, "", "", pace), New(discard, "", "", pace)
+		enter(t, busy).Failed(errDown, 0)
+		enter(t, quiet).Failed(errDown, 0)
+		passes := 0
+		for range 1000 { // the busy one comes a hundred times a second, the quiet one once
+			for range 100 {
+				if try, err := busy.Enter(); err == nil {
+					try.Failed(errDown, 0)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if try, err := quiet.Enter(); err == nil {
+				passes++
+				try.Failed(errDown, 0)
+			}
+		}
+		require.InDelta(t, 500, passes, 20)
+	})
+}
+
+func TestARestEndsWithSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := logged(time.Second)
+		late := enter(t, g)
+		time.Sleep(time.Millisecond)
+		enter(t, g).Failed(errDown, time.Minute)
+		time.Sleep(time.Minute)
+		enter(t, g).Worked()
+		enter(t, g).Failed(errDown, 0)
+		time.Sleep(time.Second)
+		enter(t, g)
+		late.Worked()
+		_, failure := g.State()
+		require.Equal(t, errDown, failure, "an old success says nothing of now")
+	})
+}
+
+func TestATryThatCannotBeMadeLaterIsLetThrough(t *testing.T) {
+	g, _ := logged(time.Hour)
+	enter(t, g).Failed(errDown, 0)
+	_, err := g.Enter()
+	require.Equal(t, errDown, err)
+	g.Force().Worked()
+	enter(t, g)
 }

@@ -28,7 +28,7 @@ func cacheOf(s secrets.Store) *secrets.Reader[string] { return bounded(s, 1000) 
 
 func bounded(s secrets.Store, size int) *secrets.Reader[string] {
 	return secrets.NewCache(size, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).
-		Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.DiscardHandler)})
+		Reader(s, secrets.Kind{Pace: gate.NewPace(time.Second), Log: slog.New(slog.DiscardHandler)})
 }
 
 func parseKey(s secrets.Secret) (string, error) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/time/rate"
 
 	"midas-sidecar/gate"
 )
@@ -25,6 +24,7 @@ type Reader[V any] struct {
 	kind  Kind
 
 	unusable atomic.Bool             // whether the log has heard so
+	failed   atomic.Pointer[string]  // the path that failed, if the last read did
 	trouble  atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
 }
 
@@ -41,7 +41,7 @@ type Kind struct {
 
 	// Pace is that of asking for what cannot be read. Kinds that share one are
 	// asked for no more often than that, all in all.
-	Pace *rate.Limiter
+	Pace *gate.Pace
 
 	// Watcher is told what else there is to know. Default: nobody.
 	Watcher Watcher
@@ -147,27 +147,43 @@ type loader[V any] struct {
 	renewing bool
 }
 
-// Load reads a secret of which nothing is known.
+// Load reads a secret of which nothing is known. The read goes on if whoever asked
+// gives up: others may wait for what it says about the store.
 func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
-	e, err := l.read(ctx, path)
-	if err == nil {
-		l.noteUse(e)
+	type result struct {
+		entry[V]
+		error
 	}
-	return e, err
+	done := make(chan result, 1)
+	go func() {
+		e, err := l.read(context.WithoutCancel(ctx), path)
+		switch {
+		case err == nil:
+			l.noteUse(e)
+		case e.err != nil:
+			err = nil // a refusal is remembered for a while
+		}
+		done <- result{e, err}
+	}()
+	select {
+	case r := <-done:
+		return r.entry, r.error
+	case <-ctx.Done():
+		return entry[V]{}, context.Cause(ctx)
+	}
 }
 
 // Reload reads a secret again. One that has become malformed is a slip in the store,
 // so the last good value is used on, as if it could not be read.
 func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (entry[V], error) {
 	if !l.renewing {
-		// Whoever noticed that it is time does not wait.
-		ctx = context.WithoutCancel(ctx)
 		l.cache.slots <- struct{}{}
 		defer func() { <-l.cache.slots }()
 	}
-	e, err := l.read(ctx, path)
+	// Nobody waits, or else not here.
+	e, err := l.read(context.WithoutCancel(ctx), path)
 	if err != nil {
-		l.goesStale(ctx, err)
+		l.goesStale(err)
 		return e, err
 	}
 	if l.renewing {
@@ -199,10 +215,7 @@ func (r *Reader[V]) noteUse(e entry[V]) {
 }
 
 // goesStale notes that a secret which is in use could not be read again.
-func (r *Reader[V]) goesStale(ctx context.Context, failure error) {
-	if ctx.Err() != nil {
-		return // whoever asked gave up
-	}
+func (r *Reader[V]) goesStale(failure error) {
 	if r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), failure}) {
 		r.kind.Watcher.Stale(failure)
 	}
@@ -210,8 +223,8 @@ func (r *Reader[V]) goesStale(ctx context.Context, failure error) {
 
 func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, ErrNotFound) }
 
-// read asks the store, if its gate is open. What it does not say of this kind of
-// secret, but of one or of all, is not the gate's business.
+// read asks the store, if its gate is open. The error is why the store did not tell
+// whether there is such a secret; it is in the entry, too, if the store was asked.
 func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 	e := entry[V]{version: r.version(), read: time.Now().UnixNano()}
 	shown := path
@@ -228,13 +241,13 @@ func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 		r.worked(try, Absent)
 		e.err = fmt.Errorf("reading %s: %w", shown, err)
 		return e, nil
-	case errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
+	case errors.Is(err, ErrUnavailable):
 		r.kind.Watcher.Read(Unavailable)
 		return e, fmt.Errorf("reading %s: %w", shown, err)
 	case err != nil:
-		try.Failed(err, 0)
-		r.kind.Watcher.Read(Refused)
-		return e, fmt.Errorf("reading %s: %w", shown, err)
+		r.refused(try, path, err)
+		e.err = fmt.Errorf("reading %s: %w", shown, err)
+		return e, e.err
 	}
 	if e.value, err = r.cache.parse(secret); err != nil {
 		r.worked(try, Malformed)
@@ -246,9 +259,20 @@ func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 	return e, nil
 }
 
+// refused closes the gate of the kind where the store refuses not just one secret of
+// several.
+func (r *Reader[V]) refused(try gate.Try, path string, err error) {
+	r.kind.Watcher.Read(Refused)
+	before := r.failed.Swap(&path)
+	if r.kind.Players == "" || before != nil && *before != path {
+		try.Failed(err, 0)
+	}
+}
+
 // worked notes that secrets of the kind can be read.
 func (r *Reader[V]) worked(try gate.Try, result Result) {
 	try.Worked()
+	r.failed.Store(nil)
 	r.trouble.Store(nil)
 	r.kind.Watcher.Read(result)
 }

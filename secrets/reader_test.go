@@ -35,7 +35,7 @@ func get(t *testing.T, cache *secrets.Reader[string], path string) string {
 func logging(s secrets.Store) (*secrets.Reader[string], func() []string) {
 	text := new(bytes.Buffer)
 	cache := secrets.NewCache(1000, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).
-		Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.NewTextHandler(text, nil))})
+		Reader(s, secrets.Kind{Pace: gate.NewPace(time.Second), Log: slog.New(slog.NewTextHandler(text, nil))})
 	return cache, func() []string {
 		messages := []string{}
 		for line := range strings.Lines(text.String()) {
@@ -270,7 +270,7 @@ func TestAReadInTheBackgroundOutlivesWhoeverNoticed(t *testing.T) {
 // of returns a reader of a kind, its log, and what it told the watcher.
 func of(s secrets.Store, players string) (*secrets.Reader[string], *bytes.Buffer, *watched) {
 	log, w := new(bytes.Buffer), new(watched)
-	kind := secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.NewTextHandler(log, nil)), Players: players, Watcher: w}
+	kind := secrets.Kind{Pace: gate.NewPace(time.Second), Log: slog.New(slog.NewTextHandler(log, nil)), Players: players, Watcher: w}
 	return secrets.NewCache(1000, secrets.Ages{Fresh: fresh, Stale: stale}, parseKey).Reader(s, kind), log, w
 }
 
@@ -360,7 +360,7 @@ func TestNewAgesCountForWhatIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{answer: holding("K")}
 		cache := secrets.NewCache(10, secrets.Ages{Fresh: time.Minute, Stale: time.Hour}, parseKey)
-		reader := cache.Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.DiscardHandler)})
+		reader := cache.Reader(s, secrets.Kind{Pace: gate.NewPace(time.Second), Log: slog.New(slog.DiscardHandler)})
 		get(t, reader, "app")
 		s.says(failing(secrets.ErrUnavailable))
 		time.Sleep(time.Hour)
@@ -377,7 +377,7 @@ func TestNewAgesCountForWhatIsKept(t *testing.T) {
 func TestWhatIsForgottenIsReadAgain(t *testing.T) {
 	s := &store{answer: holding("old")}
 	cache := secrets.NewCache(10, secrets.Ages{Fresh: time.Hour}, parseKey)
-	reader := cache.Reader(s, secrets.Kind{Pace: gate.Pace(time.Second), Log: slog.New(slog.DiscardHandler)})
+	reader := cache.Reader(s, secrets.Kind{Pace: gate.NewPace(time.Second), Log: slog.New(slog.DiscardHandler)})
 	get(t, reader, "a")
 	get(t, reader, "b")
 	require.Equal(t, 2, cache.Len())

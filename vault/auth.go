@@ -11,7 +11,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Auth gets a token that Vault accepts: Token, TokenFile or AppRole.
+// Auth gets a token that Vault accepts: Token and TokenFile are given one, AppRole,
+// WrappedAppRole, Kubernetes, JWT, UserPass and Cert log in for one.
 type Auth interface {
 	// check tells what is missing or malformed, without asking anyone.
 	check() error
@@ -46,12 +47,13 @@ type grant struct {
 	changed func() bool
 }
 
-func (g grant) usable() bool {
-	if g.token == nil || g.changed != nil && g.changed() {
-		return false
-	}
-	return g.lease == 0 || time.Now().Before(g.expires())
+// alive tells whether the token is not known to have ended.
+func (g grant) alive() bool {
+	return g.token != nil && (g.lease == 0 || time.Now().Before(g.expires()))
 }
+
+// usable tells whether it is also the newest.
+func (g grant) usable() bool { return g.alive() && (g.changed == nil || !g.changed()) }
 
 // expires is when Vault forgets a token that has a lease.
 func (g grant) expires() time.Time { return g.asked.Add(g.lease) }
@@ -108,9 +110,12 @@ func isBatch(token string) bool {
 	return strings.HasPrefix(token, "hvb.") || strings.HasPrefix(token, "b.")
 }
 
+// longestLease is what a lease is worth in seconds that is longer: ten years.
+const longestLease = 10 * 365 * 24 * 3600
+
 // leased is g with a lease from Vault.
 func (g grant) leased(asked time.Time, seconds int) grant {
-	g.asked, g.lease = asked, time.Duration(max(seconds, 0))*time.Second
+	g.asked, g.lease = asked, time.Duration(min(max(seconds, 0), longestLease))*time.Second
 	g.longest = max(g.longest, g.lease)
 	return g
 }

@@ -228,3 +228,25 @@ func TestNothingThatIsLoggedShowsASecret(t *testing.T) {
 		require.NotContains(t, fmt.Sprint(lines()), canary)
 	})
 }
+
+// A gate that is still closed after a blip must not leave a live token behind.
+func TestClosingRevokesThoughVaultWasAwayAMomentAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		store := f.store(t, withAppRole())
+		requireKey(t, store)
+		f.change(func() {
+			f.answer = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "30")
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})
+		_, err := store.Read(t.Context(), "midas/wx1")
+		require.ErrorIs(t, err, secrets.ErrUnavailable)
+		f.change(func() { f.answer = nil })
+		_, err = store.Read(t.Context(), "midas/wx1")
+		require.ErrorIs(t, err, secrets.ErrUnavailable, "still left alone")
+		require.NoError(t, store.Close(t.Context()))
+		require.Equal(t, 1, f.count("/revoke-self"))
+	})
+}

@@ -40,8 +40,7 @@ type Config struct {
 	// host of Address.
 	ServerName string
 
-	// Timeout bounds one request, default 2s. A read takes one, and up to four
-	// where it has to log in or to find out the version of the mount.
+	// Timeout bounds one request, and one read with all that it takes. Default: 2s.
 	Timeout time.Duration
 
 	// Log is told when Vault, or the login, begins to fail and when that ends.

@@ -23,6 +23,8 @@ func (s *Store) Earlier(ctx context.Context, path string, other func(secrets.Sec
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("path %w", err)
 	}
+	ctx, cancel := s.client.bounded(ctx)
+	defer cancel()
 	var secret secrets.Secret
 	err := s.session.do(ctx, func(token string) (err error) {
 		secret, err = s.earlier(ctx, token, path, other)

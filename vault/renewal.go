@@ -124,7 +124,11 @@ func (s *session) succeed(g *grant) {
 // the next one. If that fails the token ends by itself. The caller holds mu.
 func (s *session) discard(g *grant) {
 	if g.ours && g.usable() {
-		s.work.Go(func() { _ = s.revoke(context.Background(), g) })
+		s.work.Go(func() {
+			if err := s.revoke(context.Background(), g); err != nil {
+				s.log.Warn("vault token could not be revoked: it lives on until its time is over", "error", err)
+			}
+		})
 	}
 }
 
@@ -164,7 +168,8 @@ func (s *session) close(ctx context.Context) error {
 	if !last.ours || !last.usable() {
 		return nil
 	}
-	if err := s.revoke(ctx, last); err != nil {
+	// Vault may be back though nobody has noticed yet.
+	if err := s.revoke(context.WithValue(ctx, lastChance{}, true), last); err != nil {
 		return fmt.Errorf("revoking the token: %w", err)
 	}
 	return nil

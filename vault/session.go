@@ -25,6 +25,7 @@ const refusedPause = 10 * time.Second
 type session struct {
 	client *client
 	auth   Auth
+	log    *slog.Logger
 	gate   *gate.Gate // stands before logins, which may fail where Vault does not
 
 	// work is what nobody waits for but close: logins, renewals, revocations.
@@ -45,7 +46,8 @@ func newSession(client *client, auth Auth, log *slog.Logger) *session {
 	return &session{
 		client:    client,
 		auth:      auth,
-		gate:      gate.New(log, "vault login fails", "vault login works again", gate.Pace(failedPause)),
+		log:       log,
+		gate:      gate.New(log, "vault login fails", "vault login works again", gate.NewPace(failedPause)),
 		current:   &grant{},
 		refusedAt: make(map[error]time.Time),
 	}
@@ -71,6 +73,13 @@ func (s *session) do(ctx context.Context, request func(token string) error) erro
 		refused := token
 		var failure error
 		if token, fresh, failure = s.replace(ctx, refused, refusal(err)); failure != nil {
+			switch {
+			case errors.Is(failure, errInvalidToken):
+				return failure // which says the same, and more
+			case errors.Is(err, errDenied):
+				// Not as if the store could not be used: it may be the path.
+				return fmt.Errorf("%w; %s", err, failure.Error())
+			}
 			return fmt.Errorf("%w; %w", err, failure)
 		}
 		if token != refused {
@@ -94,9 +103,19 @@ func refusal(err error) error {
 }
 
 // token returns a token that is not known to have ended, and whether it is
-// fresh: from a login that this call waited for.
+// fresh: from a login that this call waited for. Where a newer one is announced but
+// cannot be had, the present one does.
 func (s *session) token(ctx context.Context) (token string, fresh bool, err error) {
-	return s.currentUnless(ctx, func() bool { return !s.current.usable() })
+	token, fresh, err = s.currentUnless(ctx, func() bool { return !s.current.usable() })
+	if err == nil {
+		return token, fresh, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed && s.current.alive() {
+		return s.current.token(), false, nil
+	}
+	return "", false, err
 }
 
 // replace returns a token to use instead of one that was refused: the current
@@ -134,7 +153,11 @@ func (s *session) currentUnless(ctx context.Context, due func() bool) (token str
 		}
 		return underway.granted.token(), true, nil
 	case <-ctx.Done():
-		return "", false, fmt.Errorf("waiting for a login: %w", context.Cause(ctx))
+		err := context.Cause(ctx)
+		if !gaveUp(ctx) {
+			err = unavailable(err)
+		}
+		return "", false, fmt.Errorf("waiting for a login: %w", err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +39,7 @@ func TestAReadWithADeadTokenLogsInOnceAndReadsAgain(t *testing.T) {
 func TestReadersThatComeTogetherShareALogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		f.delay = time.Second // long enough for all to ask at the same time
+		f.delay = time.Second / 2 // long enough for all to ask at the same time
 		store := f.store(t, withAppRole())
 		together := func() {
 			var all sync.WaitGroup
@@ -265,7 +267,8 @@ func TestATokenThatCannotBeReplacedIsReported(t *testing.T) {
 	requireKey(t, store)
 	f.kill()
 	_, err := store.Read(t.Context(), "midas/wx1")
-	require.EqualError(t, err, "permission denied: invalid token")
+	require.EqualError(t, err, "looking up the token: permission denied: invalid token")
+	require.ErrorIs(t, err, secrets.ErrUnavailable)
 	require.Equal(t, 2, f.reads(), "the same token must not be tried twice")
 }
 
@@ -308,4 +311,33 @@ func TestADeadTokenIsNotTriedWhileLoginsAreRefused(t *testing.T) {
 		requireKey(t, store)
 		require.Zero(t, f.count("/revoke-self"))
 	})
+}
+
+// Whoever keeps a token_file writes it in two steps, or fails to.
+func TestATokenFileThatIsEmptiedLeavesTheTokenThatWasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		path := filepath.Join(t.TempDir(), "token")
+		require.NoError(t, os.WriteFile(path, []byte("canary-fixed"), 0o600))
+		config := withToken()
+		config.Auth = TokenFile{path}
+		store := f.store(t, config)
+		requireKey(t, store)
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		for range 5 {
+			requireKey(t, store)
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+func TestATokenThatWasDeadAllAlongIsALoginThatFails(t *testing.T) {
+	f := newFake()
+	f.kill()
+	config := withToken()
+	lines := logged(&config)
+	_, err := f.store(t, config).Read(t.Context(), "midas/wx1")
+	require.EqualError(t, err, "looking up the token: permission denied: invalid token")
+	require.ErrorIs(t, err, secrets.ErrUnavailable)
+	require.Contains(t, strings.Join(lines(), ""), "vault login fails")
 }

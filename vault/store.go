@@ -52,7 +52,7 @@ func New(config Config) (*Store, error) {
 func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 	log := config.Log.With("address", config.Address)
 	keeper := &gatekeeper{
-		gate: gate.New(log, "vault cannot be used", "vault can be used again", gate.Pace(pace)),
+		gate: gate.New(log, "vault cannot be used", "vault can be used again", gate.NewPace(pace)),
 		next: transport,
 	}
 	client, err := newClient(config, keeper)
@@ -74,11 +74,14 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 // The error is secrets.ErrNotFound where there is no secret, or where its latest
 // version is deleted or destroyed. A token that Vault refuses is replaced by one
 // login and the read tried once more. While Vault cannot be used, or no token be
-// had, the error is secrets.ErrUnavailable, and Vault is tried once a second.
+// had, the error is secrets.ErrUnavailable, and Vault is tried once a second. It
+// takes no longer than Config.Timeout, whatever it takes.
 func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("path %w", err)
 	}
+	ctx, cancel := s.client.bounded(ctx)
+	defer cancel()
 	var secret secrets.Secret
 	err := s.session.do(ctx, func(token string) (err error) {
 		secret, err = s.read(ctx, token, path)

@@ -130,16 +130,15 @@ func TestAFaultOfVaultIsToldInFewWords(t *testing.T) {
 		status int
 		body   string
 	}{
-		down + "answered with status 472":  {472, `{"errors": ["canary-internal"]}`},
-		down + "answered with status 473":  {473, `{"errors": ["canary-internal"]}`},
-		"answered with status 405":         {405, `{"errors": ["canary-x"]}`},
-		"permission denied":                {403, `{"errors": ["1 error occurred:\n\t* permission denied canary-x\n\n"]}`},
-		"permission denied: invalid token": {403, `{"errors": ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`},
-		down + "rate limited":              {429, `{"errors": ["request path canary-x: rate limit quota exceeded"]}`},
-		down + "vault is sealed":           {503, `{"errors": ["Vault is sealed"]}`},
-		down + "answered with status 503":  {503, `canary-upstream connect error`},
-		"answered with status 500":         {500, `{"errors": ["canary-internal"]}`},
-		"unreadable answer":                {200, `<h1>canary-page</h1>`},
+		down + "answered with status 472": {472, `{"errors": ["canary-internal"]}`},
+		down + "answered with status 473": {473, `{"errors": ["canary-internal"]}`},
+		"answered with status 405":        {405, `{"errors": ["canary-x"]}`},
+		"permission denied":               {403, `{"errors": ["1 error occurred:\n\t* permission denied canary-x\n\n"]}`},
+		down + "rate limited":             {429, `{"errors": ["request path canary-x: rate limit quota exceeded"]}`},
+		down + "vault is sealed":          {503, `{"errors": ["Vault is sealed"]}`},
+		down + "answered with status 503": {503, `canary-upstream connect error`},
+		"answered with status 500":        {500, `{"errors": ["canary-internal"]}`},
+		"unreadable answer":               {200, `<h1>canary-page</h1>`},
 	} {
 		t.Run(want, func(t *testing.T) {
 			f := newFake()

@@ -41,7 +41,8 @@ func (a Token) login(ctx context.Context, client *api.Client) (grant, error) {
 	asked := time.Now()
 	answer, err := client.Auth().Token().LookupSelfWithContext(ctx)
 	if err != nil {
-		if err = explain(ctx, err); errors.Is(err, secrets.ErrUnavailable) {
+		err = explain(ctx, err)
+		if errors.Is(err, secrets.ErrUnavailable) || errors.Is(err, errInvalidToken) {
 			return grant{}, fmt.Errorf("looking up the token: %w", err)
 		}
 		return granted, nil // it may do without that right
