@@ -104,15 +104,6 @@ func TestATokenAnswerThatMakesNoSenseIsAnError(t *testing.T) {
 	}
 }
 
-func FuzzReadAnswerNeverPanics(f *testing.F) {
-	f.Add([]byte(`{"errcode":0,"errmsg":"ok"}`))
-	f.Add([]byte(`{"errcode":-1`))
-	f.Fuzz(func(_ *testing.T, body []byte) {
-		_, _ = wechat.ReadAnswer(body)
-		_, _, _ = wechat.ReadToken(body)
-	})
-}
-
 func TestOnlyTwoRefusalsOfACancelProveThatNothingWasDone(t *testing.T) {
 	for _, api := range wechat.APIs {
 		for _, row := range wechat.Errcodes {
