@@ -12,26 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nobody is a user, and a group, that owns nothing.
-const nobody = 65534
-
-// asNobody lets a command run as nobody, where the test may choose who runs it.
-func asNobody(command *exec.Cmd, groups ...uint32) {
-	if os.Getuid() == 0 {
-		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: groups}}
-	}
-}
-
-// openDir is a directory that every user may enter.
-func openDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "midas-sidecar-test-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	return dir
-}
-
 // serving starts a program as nobody, with core files allowed, and returns its
 // directory in /proc once it is up.
 func serving(t *testing.T, program string, args ...string) (proc string) {

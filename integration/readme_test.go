@@ -17,7 +17,7 @@ import (
 )
 
 // block is a fenced block of the README.
-type block struct{ language, text string }
+type block struct{ section, language, text string }
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
@@ -26,8 +26,11 @@ func readme(t *testing.T) []block {
 	text, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
 	var blocks []block
-	for _, match := range fence.FindAllSubmatch(text, -1) {
-		blocks = append(blocks, block{string(match[1]), string(match[2])})
+	for section := range strings.SplitSeq("\n"+string(text), "\n## ") {
+		title, _, _ := strings.Cut(section, "\n")
+		for _, match := range fence.FindAllStringSubmatch(section+"\n", -1) {
+			blocks = append(blocks, block{title, match[1], match[2]})
+		}
 	}
 	return blocks
 }
@@ -37,6 +40,8 @@ func TestEveryCommandInTheREADMEIsRun(t *testing.T) {
 	runBy := map[string]string{
 		"go run ./cmd/midas-sidecar demo": "TestTheDemoPaysServesAndEndsCleanly",
 		"curl ":                           "TestTheREADMELeadsANewUserToAPayment",
+		"curl -i --unix-socket ":          "TestThroughAUnixSocketThoseOfItsGroupPayAndNobodyElse",
+		"curl -i https://midas.internal":  "TestWithClientCertificatesThoseWhomTheAuthoritySignedPayAndNobodyElse",
 		"vault ":                          "TestTheREADMELeadsANewUserToAPayment",
 		"go build ":                       "TestTheREADMELeadsANewUserToAPayment",
 		"make test":                       "CI",
@@ -102,6 +107,7 @@ func TestTheREADMELeadsANewUserToAPayment(t *testing.T) {
 	for _, b := range readme(t) {
 		text := moved.Replace(b.text)
 		switch {
+		case b.section == "Deployments": // tried by its own tests
 		case b.language == "sh" && strings.HasPrefix(text, "vault "):
 			shell.run(t, text)
 		case b.language == "caddyfile" && !started:
