@@ -222,10 +222,16 @@ func (c *Credentials) Missing(ctx context.Context) string {
 	return ""
 }
 
-// AnotherMidasKey returns a Midas key to use where WeChat refused these: the newest
-// in the store, or the one before. It is nil where there is no other.
+// AnotherMidasKey returns a Midas key to try where WeChat refused these: the newest
+// in the store, or an earlier one. It is nil where there is no other.
 func (c *Credentials) AnotherMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
 	return c.midasKey(env).another(ctx, refused)
+}
+
+// TookMidasKey notes that WeChat takes a key which AnotherMidasKey returned: MidasKey
+// returns it from then on.
+func (c *Credentials) TookMidasKey(ctx context.Context, env wechat.Environment, key *signer.Key) {
+	c.midasKey(env).took(ctx, key)
 }
 
 // RenewSessionKey is SessionKey past the cache, if failed is what it holds.

@@ -14,13 +14,17 @@ import (
 	"midas-sidecar/signer"
 )
 
-// hopeless is how long it is remembered that WeChat takes neither the newest key
-// nor the one before.
-const hopeless = time.Minute
+const (
+	// hopeless is how long it is remembered that WeChat takes none of the keys that
+	// there are.
+	hopeless = time.Minute
+	// wait is how long a store is left alone that could not tell of earlier keys.
+	wait = time.Second
+)
 
 // midasKey is an app's Midas key of one environment. Nobody changes it at WeChat and
 // in the store at the same instant: while WeChat refuses the newest key and takes
-// the one before, that one is used.
+// an earlier one, that one is used.
 type midasKey struct {
 	path   string
 	reader *secrets.Reader[*signer.Key]
@@ -28,15 +32,18 @@ type midasKey struct {
 	store  *switchable
 	log    *slog.Logger
 
-	instead atomic.Pointer[replacement] // nil while WeChat takes what the store holds
+	// instead is what WeChat takes in place of the newest key, nil while it takes that.
+	instead atomic.Pointer[replacement]
+
 	looking sync.Mutex
+	found   replacement // the last one that was looked for; nobody knows if WeChat takes it
 }
 
 // replacement is what to use instead of a key that WeChat refused.
 type replacement struct {
 	refused *signer.Key
-	earlier *signer.Key // nil where there is none that WeChat takes
-	found   time.Time
+	earlier *signer.Key // nil where there is none
+	until   time.Time   // when to look for another
 }
 
 func (c *Cache) midasKey(cache *secrets.Cache[*signer.Key], app App, name string) *midasKey {
@@ -53,15 +60,15 @@ func (c *Cache) midasKey(cache *secrets.Cache[*signer.Key], app App, name string
 // get returns the key that WeChat takes, as far as is known.
 func (k *midasKey) get(ctx context.Context) (*signer.Key, error) {
 	newest, err := k.reader.Get(ctx, k.path)
-	if instead := k.instead.Load(); err == nil && instead != nil && instead.earlier != nil && instead.refused.Equal(newest) {
+	if instead := k.instead.Load(); err == nil && instead != nil && instead.refused.Equal(newest) {
 		return instead.earlier, nil
 	}
 	return newest, err
 }
 
-// another returns a key that is not among those that WeChat refused, nil if there
-// is none. It is what get returns from then on: WeChat refuses the key that get
-// returned so far, so there is nothing to lose.
+// another returns a key that is not among those that WeChat refused for an order, nil
+// if there is none. Other orders use it once took says that WeChat takes it: the
+// refusal may have been about that order alone.
 func (k *midasKey) another(ctx context.Context, refused []*signer.Key) (*signer.Key, error) {
 	k.looking.Lock()
 	defer k.looking.Unlock()
@@ -70,44 +77,55 @@ func (k *midasKey) another(ctx context.Context, refused []*signer.Key) (*signer.
 	if err != nil {
 		return nil, err
 	}
-	instead := k.instead.Load()
 	if !among(newest) {
-		if instead != nil {
-			k.instead.Store(nil)
-			k.log.Info("the newest key is used again")
-		}
 		return newest, nil
 	}
-	if instead == nil || !instead.refused.Equal(newest) || instead.earlier == nil && time.Since(instead.found) > hopeless {
-		if instead, err = k.replace(ctx, newest); err != nil {
-			return nil, err
-		}
-		k.instead.Store(instead)
+	isKnown := newest.Equal(k.found.refused) && time.Now().Before(k.found.until)
+	if isKnown && (k.found.earlier == nil || !among(k.found.earlier)) {
+		return k.found.earlier, nil
 	}
-	if instead.earlier != nil && among(instead.earlier) {
-		k.log.Error("WeChat refuses the newest key and the one before")
-		k.instead.Store(&replacement{refused: newest, found: time.Now()})
-		return nil, nil
+	earlier, err := k.before(ctx, among)
+	rest := hopeless
+	if err != nil {
+		rest = wait
 	}
-	return instead.earlier, nil
+	k.found = replacement{newest, earlier, time.Now().Add(rest)}
+	if err == nil && earlier == nil && len(refused) > 1 {
+		k.log.Error("WeChat refuses the newest key and those before")
+	}
+	return earlier, err
 }
 
-// replace looks for the key that was in the store before the newest one.
-func (k *midasKey) replace(ctx context.Context, newest *signer.Key) (*replacement, error) {
-	instead := &replacement{refused: newest, found: time.Now()}
+// before looks for a key that was in the store earlier and is not among those that
+// WeChat refused, nil if there is none.
+func (k *midasKey) before(ctx context.Context, among func(*signer.Key) bool) (*signer.Key, error) {
 	secret, err := k.store.Earlier(ctx, k.path, func(s secrets.Secret) bool {
 		key, err := k.parse(s)
-		return err == nil && !key.Equal(newest)
+		return err == nil && !among(key)
 	})
 	if errors.Is(err, secrets.ErrNotFound) {
-		return instead, nil
-	}
-	if err == nil {
-		instead.earlier, err = k.parse(secret)
+		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the version of %s before the newest: %w", k.path, err)
+		return nil, fmt.Errorf("reading earlier versions of %s: %w", k.path, err)
 	}
-	k.log.Warn("WeChat refuses the newest key: the one before is tried")
-	return instead, nil
+	return k.parse(secret)
+}
+
+// took notes that WeChat takes a key which another returned.
+func (k *midasKey) took(ctx context.Context, key *signer.Key) {
+	newest, err := k.reader.Get(ctx, k.path)
+	if err != nil {
+		return
+	}
+	instead := k.instead.Load()
+	switch {
+	case !key.Equal(newest):
+		next := &replacement{refused: newest, earlier: key}
+		if k.instead.CompareAndSwap(instead, next) && (instead == nil || !instead.earlier.Equal(key)) {
+			k.log.Warn("WeChat refuses the newest key: an earlier one is used")
+		}
+	case instead != nil && k.instead.CompareAndSwap(instead, nil):
+		k.log.Info("the newest key is used again")
+	}
 }

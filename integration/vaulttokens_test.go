@@ -175,7 +175,7 @@ func TestAMidasKeyIsRotatedWithoutAGap(t *testing.T) {
 	require.Equal(t, int64(10_000-s.orders), s.weChat.Purse(appID, player, wechat.Official).Balance)
 
 	log := s.process.output.String()
-	require.Len(t, linesOf(log, "WeChat refuses the newest key: the one before is tried"), 1)
+	require.Len(t, linesOf(log, "WeChat refuses the newest key: an earlier one is used"), 1)
 	require.Len(t, linesOf(log, "the newest key is used again"), 1)
 	require.NotContains(t, log, "the-second-key")
 }

@@ -16,8 +16,10 @@ type keyring struct {
 	// renewed are the refusals after which a new token or session_key was tried.
 	// Each is tried once: what is refused twice is not stale but wrong.
 	renewed [wechat.KeyRefused + 1]bool
-	// refused are the Midas keys that WeChat did not take.
+	// refused are the Midas keys that WeChat did not take, another is the one to try
+	// in their place, nil for the one that everybody uses.
 	refused []*signer.Key
+	another *signer.Key
 }
 
 // gather reads what is current now, or returns the answer that says what cannot be
@@ -28,7 +30,10 @@ func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *Answer
 		return keys, &answer
 	}
 	var err error
-	if keys.Midas, err = k.creds.MidasKey(ctx, k.order.Endpoint().Environment); err != nil {
+	if keys.Midas = k.another; keys.Midas == nil {
+		keys.Midas, err = k.creds.MidasKey(ctx, k.order.Endpoint().Environment)
+	}
+	if err != nil {
 		return refuse(SecretsUnavailable, "the Midas key cannot be read", err)
 	}
 	if keys.Session, err = k.creds.SessionKey(ctx, k.order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
@@ -46,7 +51,7 @@ func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *Answer
 // it could not be read anew it has not.
 func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.Keys) bool {
 	if refused == wechat.KeyRefused {
-		return k.another(ctx, used.Midas)
+		return k.tryAnother(ctx, used.Midas)
 	}
 	if k.renewed[refused] {
 		return false
@@ -65,13 +70,22 @@ func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.
 	}
 }
 
-// another tells whether there is a Midas key that WeChat has not refused yet. There
-// are three at most: the cached one, the newest, and the one before.
-func (k *keyring) another(ctx context.Context, used *signer.Key) bool {
+// tryAnother tells whether there is a Midas key that WeChat has not refused yet. Three
+// are tried at most: the cached one, the newest, and one before it.
+func (k *keyring) tryAnother(ctx context.Context, used *signer.Key) bool {
 	k.refused = append(k.refused, used)
 	if len(k.refused) > 2 {
 		return false
 	}
 	key, err := k.creds.AnotherMidasKey(ctx, k.order.Endpoint().Environment, k.refused)
+	k.another = key
 	return err == nil && key != nil
+}
+
+// took notes that WeChat takes the other Midas key, if the answer shows that: it got
+// as far as the order itself.
+func (k *keyring) took(ctx context.Context, action wechat.Action) {
+	if k.another != nil && (action == wechat.Applied || action == wechat.Done) {
+		k.creds.TookMidasKey(ctx, k.order.Endpoint().Environment, k.another)
+	}
 }

@@ -24,8 +24,10 @@ type Credentials interface {
 	AccessToken(context.Context) (secrets.Value, error)
 
 	// AnotherMidasKey returns a Midas key that WeChat has not refused, past what is
-	// kept at hand, and nil where there is none. MidasKey returns it from then on.
+	// kept at hand, and nil where there is none.
 	AnotherMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error)
+	// TookMidasKey notes that WeChat takes such a key.
+	TookMidasKey(ctx context.Context, env wechat.Environment, key *signer.Key)
 
 	// The Renew methods do what their namesakes do, past what is kept at hand,
 	// unless that is no longer what failed.

@@ -96,6 +96,7 @@ func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
 	}
 	u.observe(seen, Answered, answer.action)
 	u.last, u.cause = &answer, nil
+	u.keyring.took(ctx, answer.action)
 	switch u.last.action {
 	case wechat.Unsure:
 		u.doubt = true

@@ -83,6 +83,8 @@ func (w wallet) AnotherMidasKey(_ context.Context, _ wechat.Environment, refused
 	return key, w.midas
 }
 
+func (wallet) TookMidasKey(context.Context, wechat.Environment, *signer.Key) {}
+
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {
 	return signer.NewKey("S" + w.renewed), w.session
 }
