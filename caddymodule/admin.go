@@ -38,7 +38,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		"/midas/forget": (*Midas).forget,
 	} {
 		routes = append(routes, caddy.AdminRoute{Pattern: path, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-			app := latest.Load()
+			app := running.newest()
 			if app == nil {
 				return refuseAdmin(http.StatusNotFound, errors.New("the midas app is not configured"))
 			}

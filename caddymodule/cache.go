@@ -6,15 +6,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"midas-sidecar/accesstoken"
 	"midas-sidecar/credentials"
 	"midas-sidecar/secrets"
+	"midas-sidecar/upstream"
 )
 
 const (
@@ -63,9 +63,7 @@ func (c *Cache) options(values resolver) (options credentials.Options, err error
 // reload forgets none, whatever else it changes; least of all while the store is away.
 type lastingKeys struct {
 	*credentials.Cache
-
-	mu    sync.Mutex
-	users []user // in the order in which they came
+	users succession[user]
 }
 
 // user is a config that reads the secrets, and how.
@@ -73,10 +71,12 @@ type user struct {
 	config  *Midas
 	store   secrets.Store
 	options credentials.Options
+	weChat  string
+	asker   accesstoken.Asker
 }
 
-// takeKeys returns the secrets that the config describes.
-func (m *Midas) takeKeys(values resolver) error {
+// takeKeys takes the secrets that the config describes.
+func (m *Midas) takeKeys(values resolver, weChat string, client *upstream.Client) error {
 	options, err := m.Cache.options(values)
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
@@ -91,32 +91,15 @@ func (m *Midas) takeKeys(values resolver) error {
 	}
 	key := digest("secrets", place.File, place.Vault.Address, place.Vault.Namespace, place.Vault.Mount)
 	m.keys, err = lease(&m.leases, key, func() (*lastingKeys, error) {
-		return &lastingKeys{Cache: credentials.NewCache(m.store, options)}, nil
+		keys := &lastingKeys{Cache: credentials.NewCache(m.store, options)}
+		keys.users.follow = func(u user) { keys.Set(u.store, u.options, u.weChat, u.asker) }
+		return keys, nil
 	})
 	if err != nil {
 		return err
 	}
-	m.keys.enter(user{m, m.store, options})
+	m.keys.users.enter(user{m, m.store, options, weChat, client})
 	return nil
-}
-
-// enter lets the secrets be read as the newest config says.
-func (k *lastingKeys) enter(u user) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.users = append(k.users, u)
-	k.Set(u.store, u.options)
-}
-
-// leave lets the secrets be read as the newest config says that is left. It may be an
-// older one, where a config could not be started.
-func (k *lastingKeys) leave(config *Midas) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.users = slices.DeleteFunc(k.users, func(u user) bool { return u.config == config })
-	if n := len(k.users); n > 0 {
-		k.Set(k.users[n-1].store, k.users[n-1].options)
-	}
 }
 
 // Destruct does nothing: what nobody uses is garbage.

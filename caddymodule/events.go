@@ -33,7 +33,7 @@ func (m *Midas) emit(name string, data map[string]any) {
 
 // emitLatest is emit of the config that was started last, for what outlives configs.
 func emitLatest(name string, data map[string]any) {
-	if app := latest.Load(); app != nil {
+	if app := running.newest(); app != nil {
 		app.emit(name, data)
 	}
 }

@@ -95,6 +95,7 @@ func TestWhereAuthenticationCanBePassedByTheLogWarns(t *testing.T) {
 		"for other paths":        "basic_auth /admin/* {\n game $2a$04$d12VQXHPD3nYoMBzQdYIA.hRD88l8WTsyTPJCzL0n3.vcmx.eCAEq\n }\n midas",
 		"after the handler":      "route {\n midas\n" + basicAuth + "}",
 		"in another block":       "handle /admin/* {\n" + basicAuth + "midas\n }\n handle {\n midas\n }",
+		"in a block not taken":   "handle /cgi-bin/* {\n header X-Game 1\n }\n handle {\n" + basicAuth + "}\n midas",
 		"public addresses":       "@game remote_ip 203.0.113.0/24\n midas @game",
 		"more than private":      "@game remote_ip private_ranges 0.0.0.0/0\n midas @game",
 		"wider than private":     "@game remote_ip 10.0.0.0/7\n midas @game",

@@ -214,7 +214,7 @@ func TestWithSeveralAppsTheAppidPicksOne(t *testing.T) {
 	a = w.post("/cgi-bin/midas/pay", `{"appid":"wx2","openid":"`+player+`","amt":1,"bill_no":"b1"}`)
 	require.Equal(t, "secrets_unavailable", a.Error, "wx2 has no secret in the store")
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
-	require.Equal(t, "1", a.header.Get("Retry-After"))
+	require.Equal(t, "2", a.header.Get("Retry-After"))
 	require.Equal(t, -1, a.Errcode)
 }
 
@@ -269,7 +269,7 @@ func TestAnAppSecretThatWeChatRefusesIsTokenUnavailable(t *testing.T) {
 	a := w.post("/cgi-bin/midas/pay", pay("b1", 1))
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	require.Equal(t, "token_unavailable", a.Error)
-	require.Equal(t, "1", a.header.Get("Retry-After"))
+	require.Equal(t, "2", a.header.Get("Retry-After"))
 	require.Zero(t, w.hits.payments())
 }
 

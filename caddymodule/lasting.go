@@ -40,8 +40,8 @@ func (l leases) giveBack() error {
 	return errors.Join(errs...)
 }
 
-// latest is the app of the config that was started last, nil where there is none.
-var latest atomic.Pointer[Midas]
+// running are the apps of the configs that were started.
+var running succession[*Midas]
 
 // lasting is what all configs of the process share.
 type lasting struct {

@@ -18,7 +18,7 @@ type latestHandler struct {
 }
 
 func (h latestHandler) handler() slog.Handler {
-	if app := latest.Load(); app != nil {
+	if app := running.newest(); app != nil {
 		return h.with(app.log.Handler())
 	}
 	return slog.DiscardHandler

@@ -109,7 +109,7 @@ func (liveState) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (liveState) Collect(to chan<- prometheus.Metric) {
-	app := latest.Load()
+	app := running.newest()
 	if app == nil {
 		return
 	}

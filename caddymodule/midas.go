@@ -127,7 +127,8 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.lasting, err = lease(&m.leases, "lasting", newLasting); err != nil {
 		return err
 	}
-	if err := m.takeKeys(values); err != nil {
+	weChat := strings.Join(hosts, " ")
+	if err := m.takeKeys(values, weChat, client); err != nil {
 		return err
 	}
 	m.games = make(map[string]game)
@@ -140,7 +141,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		if _, twice := m.games[id]; twice {
 			return fmt.Errorf("app %s: is configured twice", id)
 		}
-		resolved.credentials.WeChat = strings.Join(hosts, " ")
+		resolved.credentials.WeChat = weChat
 		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
 	}
 
@@ -205,7 +206,7 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 // Start turns the logs of what outlives configs over to this one, and warns where it
 // serves too many. All else is read when it is first needed.
 func (m *Midas) Start() error {
-	latest.Store(m)
+	running.enter(m)
 	warnOfExposure(m.ctx, m.log)
 	return nil
 }
@@ -218,9 +219,9 @@ func (*Midas) Stop() error { return nil }
 // flight go on meanwhile; they hold on to what they need. Where the process is about
 // to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
-	defer latest.CompareAndSwap(m, nil)
+	defer running.leave(func(other *Midas) bool { return other == m })
 	if m.keys != nil {
-		m.keys.leave(m)
+		m.keys.users.leave(func(u user) bool { return u.config == m })
 	}
 	if m.lasting == nil || !caddy.Exiting() {
 		return m.leases.giveBack()

@@ -55,6 +55,7 @@ type Vault struct {
 type place struct {
 	File  string
 	Vault vault.Config // without Auth and Log
+	Auth  string       // what auth is known by
 	auth  vault.Auth
 }
 
@@ -73,15 +74,15 @@ func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
 	if p.Vault, err = s.Vault.config(values); err != nil {
 		return p, fmt.Errorf("vault: %w", err)
 	}
-	auth, err := lease(l, digest("auth", s.Vault.Auth), func() (lastingAuth, error) {
-		method, err := s.Vault.Auth.method(values)
-		return lastingAuth{method}, err
-	})
+	method, err := s.Vault.Auth.method(values)
 	if err != nil {
 		return p, fmt.Errorf("vault: auth: %w", err)
 	}
+	// By what is resolved now, and by where the credentials are found at each login.
+	p.Auth = digest("auth", s.Vault.Auth, method)
+	auth, err := lease(l, p.Auth, func() (lastingAuth, error) { return lastingAuth{method}, nil })
 	p.auth = auth.Auth
-	return p, nil
+	return p, err
 }
 
 // open returns the store, which need not be reachable now.

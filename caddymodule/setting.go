@@ -83,7 +83,9 @@ func resolve[T any](r resolver, s Setting, fallback T, parse func(string) (T, er
 
 func parseDuration(text string) (time.Duration, error) {
 	d, err := caddy.ParseDuration(text)
-	if nanoseconds, numeric := strconv.ParseInt(text, 10, 64); numeric == nil {
+	// A bare number is of nanoseconds, as elsewhere in Caddy's JSON. Whoever writes a
+	// small one means something else.
+	if nanoseconds, numeric := strconv.ParseInt(text, 10, 64); numeric == nil && nanoseconds >= int64(time.Millisecond) {
 		d, err = time.Duration(nanoseconds), nil
 	}
 	if err != nil || d <= 0 {

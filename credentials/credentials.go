@@ -88,9 +88,10 @@ func NewCache(store secrets.Store, options Options) *Cache {
 	return c
 }
 
-// Set changes how secrets are read and kept from now on, and forgets none. The store
-// must hold the same ones as that before.
-func (c *Cache) Set(store secrets.Store, options Options) {
+// Set changes how secrets are read and kept from now on, and how the named WeChat is
+// asked for tokens; it forgets nothing. The store must hold the same secrets as that
+// before.
+func (c *Cache) Set(store secrets.Store, options Options, weChat string, asker accesstoken.Asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.store.use(store)
@@ -102,6 +103,8 @@ func (c *Cache) Set(store secrets.Store, options Options) {
 	for _, creds := range c.apps {
 		if creds.centralCache != nil {
 			creds.centralCache.SetAges(options.ofTokens())
+		} else if creds.app.WeChat == weChat {
+			creds.stable.SetAsker(asker)
 		}
 	}
 }
@@ -129,8 +132,8 @@ type App struct {
 	WeChat string
 }
 
-// Of returns the credentials of an app, the same ones for the same app. Its
-// access_token, where it comes from WeChat, is asked for through asker from now on.
+// Of returns the credentials of an app, the same ones for the same app. The first
+// time it says whom to ask for an access_token, where that comes from WeChat.
 func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,8 +141,6 @@ func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 	if !known {
 		creds = c.open(app, asker)
 		c.apps[app] = creds
-	} else if creds.stable != nil {
-		creds.stable.SetAsker(asker)
 	}
 	return creds
 }

@@ -356,7 +356,10 @@ func TestTheTokenIsAskedForThroughTheAskerOfTheNewestConfig(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache, before, after := cacheOf(full()), new(weChat), new(weChat)
 		creds := cache.Of(app, before)
-		require.Same(t, creds, cache.Of(app, after))
+		require.Same(t, creds, cache.Of(app, nil))
+		options := credentials.Options{Ages: cacheAges, Sessions: 10, Log: discard}
+		cache.Set(full(), options, "another WeChat", nil)
+		cache.Set(full(), options, app.WeChat, after)
 		_, err := creds.AccessToken(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, before.asked)

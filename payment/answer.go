@@ -64,7 +64,7 @@ var problems = map[Problem]struct {
 // again, 0 for no advice.
 func (a Answer) RetryAfter() int {
 	if a.Problem == SecretsUnavailable || a.Problem == TokenUnavailable {
-		return 1
+		return 2 // what is missing in the store is looked for that often
 	}
 	return 0
 }

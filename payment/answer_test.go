@@ -167,12 +167,12 @@ func TestWithoutWhatItIsSignedWithAnOrderIsNotSent(t *testing.T) {
 		errmsg       string
 		retryAfter   int
 	}{
-		{"the store is sealed", wallet{midas: sealed}, payment.SecretsUnavailable, 503, -1, "the Midas key cannot be read", 1},
-		{"there is no Midas key", wallet{midas: absent}, payment.SecretsUnavailable, 503, -1, "the Midas key cannot be read", 1},
-		{"the store is sealed by then", wallet{session: sealed}, payment.SecretsUnavailable, 503, -1, "the session_key cannot be read", 1},
+		{"the store is sealed", wallet{midas: sealed}, payment.SecretsUnavailable, 503, -1, "the Midas key cannot be read", 2},
+		{"there is no Midas key", wallet{midas: absent}, payment.SecretsUnavailable, 503, -1, "the Midas key cannot be read", 2},
+		{"the store is sealed by then", wallet{session: sealed}, payment.SecretsUnavailable, 503, -1, "the session_key cannot be read", 2},
 		{"the player has no session", wallet{session: absent}, payment.SessionMissing, 401, 90010, "openid: has no session_key in the secret store; the player must log in", 0},
-		{"there is no token", wallet{token: sealed}, payment.TokenUnavailable, 503, -1, "the access_token cannot be had", 1},
-		{"a token that should be stored is not", wallet{token: absent}, payment.TokenUnavailable, 503, -1, "the access_token cannot be had", 1},
+		{"there is no token", wallet{token: sealed}, payment.TokenUnavailable, 503, -1, "the access_token cannot be had", 2},
+		{"a token that should be stored is not", wallet{token: absent}, payment.TokenUnavailable, 503, -1, "the access_token cannot be had", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := plays()
@@ -203,8 +203,8 @@ func TestEveryProblemHasItsStatusErrcodeAndOutcome(t *testing.T) {
 		{"forbidden", 403, 90017, "not_sent", 0},
 		{"session_missing", 401, 90010, "not_sent", 0},
 		{"bill_no_conflict", 409, 90018, "not_sent", 0},
-		{"secrets_unavailable", 503, -1, "not_sent", 1},
-		{"token_unavailable", 503, -1, "not_sent", 1},
+		{"secrets_unavailable", 503, -1, "not_sent", 2},
+		{"token_unavailable", 503, -1, "not_sent", 2},
 		{"upstream_unreachable", 502, -1, "not_sent", 0},
 		{"outcome_unknown", 504, -1, "unknown", 0},
 		{"taken_back", 409, 90015, "rejected", 0},

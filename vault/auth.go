@@ -25,6 +25,9 @@ type Auth interface {
 // rotated is used; white space around what it gives is dropped.
 type Source func() (string, error)
 
+// MarshalText hides the credential from encoders.
+func (Source) MarshalText() ([]byte, error) { return []byte("REDACTED"), nil }
+
 // grant is a token and what is known of its end.
 type grant struct {
 	token concealed
