@@ -47,7 +47,7 @@ histories: ## Judge N (default a million) random histories of payments by the bo
 
 fuzz: ## Fuzz each target for FUZZTIME (default 1m)
 	for target in $$(grep -rho --include=*_test.go '^func Fuzz[A-Za-z]*' . | cut -c6-); do \
-		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),1m) ./$$(dirname $$(grep -rl --include=*_test.go "func $$target(" . | head -n 1)) || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),1m) -fuzzminimizetime 10x ./$$(dirname $$(grep -rl --include=*_test.go "func $$target(" . | head -n 1)) || exit 1; \
 	done
 
 lint: ## Check style, common mistakes, and known vulnerabilities

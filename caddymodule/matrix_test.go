@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -157,7 +158,7 @@ func TestWhatIsNotAllowedReachesNobody(t *testing.T) {
 					target += "?access_token=x"
 				}
 				body := c.body(routes[path].api, fmt.Sprint("b", cells))
-				a := w.do(c.method, target, body, "Content-Type", "application/json", "X-Caller", fmt.Sprint(i))
+				a := w.do(c.method, target, body, "Content-Type", "application/json", "X-Caller", strconv.Itoa(i))
 
 				switch where, status := rule(p, path, c); {
 				case where == "next":

@@ -57,7 +57,8 @@ func FuzzDecodeNeverAcceptsWhatItShouldNot(f *testing.F) {
 		api := wechat.APIs[uint(which)%uint(len(wechat.APIs))]
 		r, err := wechat.Decode(wechat.At(api, wechat.Official), body)
 		if err != nil {
-			require.IsType(t, &wechat.FieldError{}, err)
+			var refusal *wechat.FieldError
+			require.ErrorAs(t, err, &refusal)
 			require.Less(t, len(err.Error()), 300)
 			return
 		}
