@@ -39,6 +39,14 @@ type AccessToken struct {
 	Field string `json:"field,omitempty"`
 }
 
+// checkSession tells what is wrong with the path of session_keys.
+func checkSession(path string) error {
+	if !strings.Contains(path, "{openid}") {
+		return errors.New("must contain {openid}, or all players would share one session_key")
+	}
+	return nil
+}
+
 // resolved is an App whose placeholders are replaced.
 type resolved struct {
 	offerID     string
@@ -65,8 +73,8 @@ func (a *App) resolve(values resolver, appID string) (resolved, error) {
 	if r.credentials.Session, err = values.with("openid", "{openid}").path(a.Session, "midas/{appid}/sessions/{openid}"); err != nil {
 		return r, fmt.Errorf("session: %w", err)
 	}
-	if !strings.Contains(r.credentials.Session, "{openid}") {
-		return r, errors.New("session: must contain {openid}, or all players would share one session_key")
+	if err := checkSession(r.credentials.Session); err != nil {
+		return r, fmt.Errorf("session: %w", err)
 	}
 	if a.AccessToken == nil {
 		return r, nil

@@ -36,9 +36,24 @@ func (l lines) readBlock(d *caddyfile.Dispenser, repeatable ...string) error {
 
 // text reads a line of one argument.
 func text(target *string) func(*caddyfile.Dispenser) error {
+	return ruled(target, func(string) error { return nil })
+}
+
+// ruled reads a line of one argument that keeps a rule, unless a placeholder puts
+// that off until the config is loaded.
+func ruled(target *string, check func(string) error) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
 		if !d.AllArgs(target) {
 			return d.ArgErr()
+		}
+		if *target == "" {
+			return d.Errf("%s: must not be empty", name)
+		}
+		if !hasPlaceholder(*target) {
+			if err := check(*target); err != nil {
+				return d.Errf("%s: %v", name, err)
+			}
 		}
 		return nil
 	}
@@ -47,18 +62,10 @@ func text(target *string) func(*caddyfile.Dispenser) error {
 // checked reads a line of one argument that parse must accept, unless a
 // placeholder puts that off until the config is loaded.
 func checked[T any](target *Setting, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		if err := text((*string)(target))(d); err != nil {
-			return err
-		}
-		if value := string(*target); !hasPlaceholder(value) {
-			if _, err := parse(value); err != nil {
-				return d.Errf("%s: %v", name, err)
-			}
-		}
-		return nil
-	}
+	return ruled((*string)(target), func(value string) error {
+		_, err := parse(value)
+		return err
+	})
 }
 
 // word reads a line of one fixed word.

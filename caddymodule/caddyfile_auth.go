@@ -10,7 +10,10 @@ var authMethods = []string{"token", "token_file", "approle", "kubernetes", "jwt"
 
 func (v *Vault) readAuth(d *caddyfile.Dispenser) error {
 	v.Auth = new(Auth)
-	if !d.NextArg() || !slices.Contains(authMethods, d.Val()) {
+	if !d.NextArg() {
+		return d.Errf("auth: must be %s", oneOf(authMethods))
+	}
+	if !slices.Contains(authMethods, d.Val()) {
 		return d.Errf("auth: must be %s, got %q", oneOf(authMethods), d.Val())
 	}
 	switch d.Val() {

@@ -2,6 +2,9 @@ package caddymodule
 
 import (
 	"net/http"
+	"strings"
+
+	"midas-sidecar/upstream"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -59,7 +62,7 @@ func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	return lines{
+	err := lines{
 		"secrets":         m.readSecrets,
 		"cache":           m.readCache,
 		"app":             m.readApp,
@@ -70,6 +73,12 @@ func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"replay":          checked(&m.Replay, parseDurationOrZero),
 		"on_unknown":      word(&m.OnUnknown, unknownModes),
 	}.readBlock(d, "app")
+	if err == nil && !hasPlaceholder(string(m.Deadline+m.AttemptTimeout)) {
+		if _, _, wrong := m.times(nil); wrong != nil {
+			return d.Err(wrong.Error())
+		}
+	}
+	return err
 }
 
 func (m *Midas) readCache(d *caddyfile.Dispenser) error {
@@ -100,7 +109,7 @@ func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 	err := lines{
 		"offer_id":     text(&app.OfferID),
 		"secret":       text(&app.Secret),
-		"session":      text(&app.Session),
+		"session":      app.readSession,
 		"access_token": app.readAccessToken,
 		"mp_sig":       app.readMPSig,
 	}.readBlock(d)
@@ -108,6 +117,19 @@ func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 		err = d.Errf("app %s: offer_id is missing", appID)
 	}
 	return err
+}
+
+// readSession knows that {openid} is no placeholder that could become another.
+func (a *App) readSession(d *caddyfile.Dispenser) error {
+	if err := text(&a.Session)(d); err != nil {
+		return err
+	}
+	if strings.Count(a.Session, "{") == strings.Count(a.Session, "{appid}") {
+		if err := checkSession(a.Session); err != nil {
+			return d.Errf("session: %v", err)
+		}
+	}
+	return nil
 }
 
 func (a *App) readAccessToken(d *caddyfile.Dispenser) error {
@@ -138,6 +160,14 @@ func (m *Midas) readUpstream(d *caddyfile.Dispenser) error {
 	m.Upstreams = d.RemainingArgs()
 	if len(m.Upstreams) == 0 {
 		return d.ArgErr()
+	}
+	for _, host := range m.Upstreams {
+		if hasPlaceholder(host) {
+			continue
+		}
+		if _, err := upstream.New([]string{host}, nil); err != nil {
+			return d.Err(err.Error())
+		}
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package caddymodule
 
-import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"midas-sidecar/vault"
+)
 
 var stores = []string{"vault", "file"}
 
@@ -21,12 +25,12 @@ func (m *Midas) readSecrets(d *caddyfile.Dispenser) error {
 }
 
 func (v *Vault) read(d *caddyfile.Dispenser) error {
-	if err := text(&v.Address)(d); err != nil {
+	if err := ruled(&v.Address, vault.CheckAddress)(d); err != nil {
 		return err
 	}
 	err := lines{
-		"namespace":   text(&v.Namespace),
-		"mount":       text(&v.Mount),
+		"namespace":   ruled(&v.Namespace, vault.CheckPath),
+		"mount":       ruled(&v.Mount, vault.CheckPath),
 		"auth":        v.readAuth,
 		"ca_file":     text(&v.CAFile),
 		"client_cert": v.readClientCert,

@@ -62,7 +62,7 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"a secrets file that is not there yet", `{"secrets":{"file":"/nowhere/midas.json"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
 		{"placeholders and numbers", `{"secrets":{"file":"/x"},"apps":{"{env.SECOND_APPID}":{"offer_id":"1"}},"deadline":"{env.DEADLINE}","attempt_timeout":2000000000}`, `{"max_amount":5,"max_body":"1KiB"}`, ""},
 
-		{"nothing", `{}`, `{}`, "secrets: is missing"},
+		{"nothing", `{}`, `{}`, "the global option midas is missing"},
 		{"no app", `{"secrets":{"file":"/x"}}`, `{}`, "app: is missing"},
 		{"two stores", `{"secrets":{"file":"/x","vault":{}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "secrets: must be exactly one of vault and file"},
 		{"no auth", `{"secrets":{"vault":{"address":"http://v"}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "auth: is missing"},
@@ -118,7 +118,7 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 func TestTheHandlerNeedsTheApp(t *testing.T) {
 	config, err := adapt("http://127.0.0.1:8080 {\n\tmidas\n}\n")
 	require.NoError(t, err)
-	require.ErrorContains(t, validate(t, config), "secrets: is missing: say where keys are kept, in the global option midas")
+	require.ErrorContains(t, validate(t, config), "the global option midas is missing")
 }
 
 func TestTheProductionCaddyfileIsValidAndListensOnThisHostOnly(t *testing.T) {

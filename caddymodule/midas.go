@@ -100,6 +100,9 @@ func (Midas) CaddyModule() caddy.ModuleInfo {
 // Provision makes the games ready to pay. It speaks to nobody, so that a config
 // can be validated anywhere and a store that is down prevents no start.
 func (m *Midas) Provision(ctx caddy.Context) error {
+	if m.Secrets == nil && len(m.Apps) == 0 {
+		return errors.New("the global option midas is missing, which says where keys are kept and which apps may pay")
+	}
 	if m.Secrets == nil {
 		return errors.New("secrets: is missing: say where keys are kept, in the global option midas")
 	}
@@ -145,21 +148,45 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
 	}
 
-	m.processor = &payment.Processor{Sender: client, Memory: m.lasting.memory, CancelUnknown: m.OnUnknown == "cancel", Observe: observeAttempt}
-	if m.processor.Deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
-		return fmt.Errorf("deadline: %w", err)
-	}
-	if m.processor.AttemptTimeout, err = resolve(values, m.AttemptTimeout, defaultAttemptTimeout, parseDuration); err != nil {
-		return fmt.Errorf("attempt_timeout: %w", err)
-	}
-	if m.processor.Replay, err = resolve(values, m.Replay, defaultReplay, parseDurationOrZero); err != nil {
-		return fmt.Errorf("replay: %w", err)
+	if m.processor, err = m.newProcessor(values, client); err != nil {
+		return err
 	}
 	m.lasting.allow(m.processor)
-	if m.processor.Deadline < m.processor.AttemptTimeout {
-		return fmt.Errorf("deadline: must not be shorter than attempt_timeout: %s is shorter than %s", m.processor.Deadline, m.processor.AttemptTimeout)
-	}
 	return nil
+}
+
+func (m *Midas) newProcessor(values resolver, client *upstream.Client) (*payment.Processor, error) {
+	deadline, attempt, err := m.times(values)
+	if err != nil {
+		return nil, err
+	}
+	replay, err := resolve(values, m.Replay, defaultReplay, parseDurationOrZero)
+	if err != nil {
+		return nil, fmt.Errorf("replay: %w", err)
+	}
+	return &payment.Processor{
+		Sender:         client,
+		Memory:         m.lasting.memory,
+		Deadline:       deadline,
+		AttemptTimeout: attempt,
+		Replay:         replay,
+		CancelUnknown:  m.OnUnknown == "cancel",
+		Observe:        observeAttempt,
+	}, nil
+}
+
+// times returns how long an order and an attempt may take.
+func (m *Midas) times(values resolver) (deadline, attempt time.Duration, err error) {
+	if deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
+		return 0, 0, fmt.Errorf("deadline: %w", err)
+	}
+	if attempt, err = resolve(values, m.AttemptTimeout, defaultAttemptTimeout, parseDuration); err != nil {
+		return 0, 0, fmt.Errorf("attempt_timeout: %w", err)
+	}
+	if deadline < attempt {
+		return 0, 0, fmt.Errorf("deadline: must not be shorter than attempt_timeout: %s is shorter than %s", deadline, attempt)
+	}
+	return deadline, attempt, nil
 }
 
 // Validate checks the fixed word.

@@ -6,9 +6,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"midas-sidecar/wechat"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
@@ -32,8 +35,8 @@ func TestAConfigThatIsRefusedLeavesTheWayToWeChatAlone(t *testing.T) {
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, dead.Close())
-	err = w.failsToLoad(w.alsoSays("transport http {\n network_proxy url http://" + dead.Addr().String() + "\n }\n deadline 1s"))
-	require.ErrorContains(t, err, "deadline: must not be shorter")
+	err = w.failsToLoad(w.alsoSays("transport http {\n network_proxy url http://" + dead.Addr().String() + "\n }\n deadline {env.NOWHERE_SET}"))
+	require.ErrorContains(t, err, "deadline: evaluated placeholder {env.NOWHERE_SET} is empty")
 	require.Equal(t, "applied", w.post("/cgi-bin/midas/pay", pay("b1", 1)).header.Get("Midas-Outcome"))
 }
 
@@ -138,4 +141,64 @@ func TestNoPlayerIsNamedInTheLog(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(text), "session_missing")
 	require.NotContains(t, string(text), player)
+}
+
+// Reloads may cost connections, but no order that reached WeChat: whoever has an
+// answer has a true one, and whoever has none asks again.
+func TestReloadsUnderLoadLoseNoOrder(t *testing.T) {
+	w := newWorld(t, "", "")
+	config := w.config
+	// A fixed port, which both configs listen on.
+	address := strings.TrimPrefix(w.sidecar, "http://")
+	config = strings.Replace(config, "http://127.0.0.1:0", "http://"+address, 1)
+	w.reload(config)
+
+	const callers = 8
+	sidecar := w.sidecar
+	stop := make(chan struct{})
+	paid := make(chan int, callers)
+	for caller := range callers {
+		go func() {
+			n := 0
+			defer func() { paid <- n }()
+			for order := 0; ; order++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if payUntilAnswered(sidecar, "c"+strconv.Itoa(caller)+"-"+strconv.Itoa(order)) {
+					n++
+				}
+			}
+		}()
+	}
+	for i := range 20 {
+		w.reload(strings.Replace(config, "secrets file", "replay "+strconv.Itoa(60+i)+"s\n secrets file", 1))
+		time.Sleep(50 * time.Millisecond)
+	}
+	close(stop)
+	sum := 0
+	for range callers {
+		sum += <-paid
+	}
+	t.Log(sum, "orders through 20 reloads")
+	require.Equal(t, int64(10_000-sum), w.balance(wechat.Official))
+	require.Positive(t, sum)
+}
+
+// payUntilAnswered pays one coin, calling again while there is no answer, and tells
+// whether it was paid.
+func payUntilAnswered(sidecar, billNo string) bool {
+	for {
+		res, err := http.Post(sidecar+"/cgi-bin/midas/pay", "application/json", strings.NewReader(pay(billNo, 1)))
+		if err != nil {
+			continue // the connection was lost with its listener
+		}
+		_ = res.Body.Close()
+		outcome := res.Header.Get("Midas-Outcome")
+		if outcome != "unknown" {
+			return outcome == "applied" || outcome == "already_applied"
+		}
+	}
 }

@@ -1,9 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -71,7 +74,16 @@ func (c *client) get(ctx context.Context, token, path string, query url.Values) 
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
-	answer, err := api.ParseSecret(response.Body)
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	// The library takes any object for a secret, were it from a proxy.
+	var vaults struct{ Data map[string]any }
+	if json.Unmarshal(body, &vaults) != nil || vaults.Data == nil || response.StatusCode != http.StatusOK {
+		return nil, errUnreadable
+	}
+	answer, err := api.ParseSecret(bytes.NewReader(body))
 	if err != nil || answer == nil {
 		return nil, explain(ctx, err)
 	}

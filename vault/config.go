@@ -65,15 +65,15 @@ func (c Config) withDefaults() Config {
 
 // check names settings by the words of the Caddyfile, which is what users wrote.
 func (c Config) check() error {
-	if err := checkAddress(c.Address); err != nil {
+	if err := CheckAddress(c.Address); err != nil {
 		return fmt.Errorf("address: %w", err)
 	}
 	if c.Namespace != "" {
-		if err := checkPath(c.Namespace); err != nil {
+		if err := CheckPath(c.Namespace); err != nil {
 			return fmt.Errorf("namespace: %w", err)
 		}
 	}
-	if err := checkPath(c.Mount); err != nil {
+	if err := CheckPath(c.Mount); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
 	if c.Timeout < 0 {
@@ -91,11 +91,12 @@ func (c Config) check() error {
 	return nil
 }
 
-// checkAddress never shows the address, which may carry a password by mistake.
-func checkAddress(address string) error {
+// CheckAddress tells what is wrong with an address, without showing it: it may carry a
+// password by mistake.
+func CheckAddress(address string) error {
 	parsed, err := url.Parse(address)
 	if err != nil {
-		return errors.New("must be a URL")
+		return errors.New("must be a URL, such as http://127.0.0.1:8200")
 	}
 	switch parsed.Scheme {
 	case "http", "https":

@@ -20,7 +20,7 @@ const maxEarlier = 3
 // used: the key that is refused tells nothing about the one before it. A mount of
 // version 1 keeps no versions.
 func (s *Store) Earlier(ctx context.Context, path string, other func(secrets.Secret) bool) (secrets.Secret, error) {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return nil, fmt.Errorf("path %w", err)
 	}
 	ctx, cancel := s.client.bounded(ctx)

@@ -19,7 +19,7 @@ func mountOr(path string, fallback mount) mount {
 }
 
 func (m mount) check() error {
-	if err := checkPath(string(m)); err != nil {
+	if err := CheckPath(string(m)); err != nil {
 		return fmt.Errorf("mount %w", err)
 	}
 	return nil

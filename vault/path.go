@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// checkPath refuses whatever a client, a proxy or Vault might read as the path
+// CheckPath refuses whatever a client, a proxy or Vault might read as the path
 // of another secret. Escaping it would leave that to how often each of them
 // unescapes; no secret of ours needs such a name. The error continues a sentence
 // that begins with what the path is for.
-func checkPath(path string) error {
+func CheckPath(path string) error {
 	for segment := range strings.SplitSeq(path, "/") {
 		switch segment {
 		case "":

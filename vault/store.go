@@ -77,7 +77,7 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 // had, the error is secrets.ErrUnavailable, and Vault is tried once a second. It
 // takes no longer than Config.Timeout, whatever it takes.
 func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return nil, fmt.Errorf("path %w", err)
 	}
 	ctx, cancel := s.client.bounded(ctx)

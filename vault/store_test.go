@@ -241,3 +241,15 @@ func answering(status int, body string) http.HandlerFunc {
 		_, _ = io.WriteString(w, body)
 	}
 }
+
+func TestAnAnswerThatIsNotVaultsIsNoSecret(t *testing.T) {
+	for status, body := range map[int]string{200: `{"status": "ok"}`, 203: `{"data": {"midas_key": "x"}}`} {
+		f := newFake()
+		f.kv = "1"
+		store := f.store(t, withToken())
+		requireKey(t, store)
+		f.answer = answering(status, body)
+		_, err := store.Read(t.Context(), "midas/wx1")
+		require.EqualError(t, err, "unreadable answer")
+	}
+}

@@ -29,7 +29,7 @@ func (a UserPass) check() error {
 	if strings.Contains(a.Username, "/") {
 		return errors.New("userpass: username must not contain a slash")
 	}
-	if err := checkPath(a.Username); err != nil {
+	if err := CheckPath(a.Username); err != nil {
 		return fmt.Errorf("userpass: username %w", err)
 	}
 	if a.Password == nil {
