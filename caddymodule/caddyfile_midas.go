@@ -4,11 +4,11 @@ import (
 	"net/http"
 	"strings"
 
-	"midas-sidecar/upstream"
-
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"midas-sidecar/upstream"
 )
 
 func init() {

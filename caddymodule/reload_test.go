@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"midas-sidecar/wechat"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/wechat"
 )
 
 // failsToLoad returns why a config cannot be loaded.

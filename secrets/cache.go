@@ -70,7 +70,7 @@ func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[
 // Set changes the size and the ages, the latter also of what is kept already.
 func (c *Cache[V]) Set(size int, ages Ages) {
 	c.ages.Store(&ages)
-	c.entries.SetMaximum(uint64(size))
+	c.entries.SetMaximum(uint64(max(size, 0)))
 }
 
 // SetAges changes the ages only.
