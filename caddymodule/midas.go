@@ -134,6 +134,17 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if err := m.takeKeys(values, weChat, client); err != nil {
 		return err
 	}
+	if err := m.openGames(values, weChat, client); err != nil {
+		return err
+	}
+	if m.processor, err = m.newProcessor(values, client); err != nil {
+		return err
+	}
+	m.lasting.allow(m.processor)
+	return nil
+}
+
+func (m *Midas) openGames(values resolver, weChat string, client *upstream.Client) error {
 	m.games = make(map[string]game)
 	for appID, app := range m.Apps {
 		resolved, err := app.resolve(values, appID)
@@ -147,11 +158,6 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		resolved.credentials.WeChat = weChat
 		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
 	}
-
-	if m.processor, err = m.newProcessor(values, client); err != nil {
-		return err
-	}
-	m.lasting.allow(m.processor)
 	return nil
 }
 
