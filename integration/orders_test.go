@@ -55,21 +55,28 @@ func withFileSecrets(t *testing.T, weChat, more string) (p *process, sidecar str
 	return p, sidecar
 }
 
-func TestAnOrderInFlightIsFollowedThoughTheCallerLeavesAndTheProcessIsToldToStop(t *testing.T) {
+// holding is a WeChat that keeps the first pay until it is let go.
+func holding(t *testing.T) (weChat *simulator.Simulator, url string, arrived <-chan struct{}, letGo func()) {
+	t.Helper()
 	weChat, err := simulator.New(simulator.Demo(), simulator.Options{})
 	require.NoError(t, err)
-	arrived, release := make(chan struct{}), make(chan struct{})
+	here, release := make(chan struct{}), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/pay") {
-			close(arrived)
+			close(here)
 			<-release
 		}
 		weChat.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	letGo := sync.OnceFunc(func() { close(release) })
+	letGo = sync.OnceFunc(func() { close(release) })
 	t.Cleanup(letGo) // before the server waits for its calls to end
-	p, sidecar := withFileSecrets(t, server.URL, "")
+	return weChat, server.URL, here, letGo
+}
+
+func TestAnOrderInFlightIsFollowedThoughTheCallerLeavesAndTheProcessIsToldToStop(t *testing.T) {
+	weChat, url, arrived, letGo := holding(t)
+	p, sidecar := withFileSecrets(t, url, "")
 
 	ctx, hangUp := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sidecar+"/cgi-bin/midas/pay", strings.NewReader(order("b1")))

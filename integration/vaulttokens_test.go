@@ -2,11 +2,9 @@ package integration
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,20 +40,8 @@ func TestTheProcessRevokesItsTokenAfterTheLastOrderInFlight(t *testing.T) {
 	v.putKeys(t)
 	moody := v.moody(t)
 	role := v.role(t, withTokens(nil), midasPaths...)
-	weChat, err := simulator.New(simulator.Demo(), simulator.Options{})
-	require.NoError(t, err)
-	arrived, release := make(chan struct{}), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/pay") {
-			close(arrived)
-			<-release
-		}
-		weChat.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	letGo := sync.OnceFunc(func() { close(release) })
-	t.Cleanup(letGo) // before the server waits for its calls to end
-	config, sidecar := production(t, role, "http://"+moody.address, server.URL)
+	_, url, arrived, letGo := holding(t)
+	config, sidecar := production(t, role, "http://"+moody.address, url)
 	p := run(t, "run", "--config", config)
 	p.waitFor(t, sidecar)
 
