@@ -40,7 +40,7 @@ vault: ## Compile the Vault that the tests use
 	$(GO) build -C integration/vaultserver -o "$(MIDAS_TEST_VAULT)" .
 
 bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule
+	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule ./credentials
 
 histories: ## Judge N (default a million) random histories of payments by the books
 	$(GO) test -run NoAnswerLies -v -timeout 6h ./payment -args -histories $(or $(N),1000000)
