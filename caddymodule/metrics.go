@@ -44,11 +44,12 @@ var (
 		Help: "Reads of the secret store, by field and by how they ended.",
 	}, []string{"secret", "result"})
 
-	live liveState
+	// metrics are all there are.
+	metrics = []prometheus.Collector{ordersTotal, attemptsTotal, attemptSeconds, signingSeconds, secretReadsTotal, liveState{}}
 )
 
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{ordersTotal, attemptsTotal, attemptSeconds, signingSeconds, secretReadsTotal, live} {
+	for _, c := range metrics {
 		err := registry.Register(c)
 		if _, twice := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !twice {
 			return err
