@@ -6,12 +6,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -63,7 +66,35 @@ func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return t.trusting().RoundTrip(r)
+	var connected atomic.Bool
+	watched := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	res, err := t.trusting().RoundTrip(r.WithContext(watched))
+	switch {
+	case err != nil && connected.Load():
+		return nil, unquoted(err)
+	case err != nil:
+		return nil, err
+	}
+	// Redirects are refused, but http.Client quotes one that it cannot read.
+	if _, err := res.Location(); err != nil && res.Header.Get("Location") != "" {
+		res.Header.Set("Location", "/")
+	}
+	return res, nil
+}
+
+// unquoted hides what net/http cannot read and quotes: that may be an echo of what
+// was sent, the token in it. Only the network's own errors keep their words.
+func unquoted(err error) error {
+	var network net.Error // context.DeadlineExceeded is one too
+	switch {
+	case errors.As(err, &network):
+		return network
+	case errors.Is(err, context.Canceled), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	}
+	return errUnreadable
 }
 
 // CloseIdleConnections closes those that no request uses.

@@ -248,3 +248,31 @@ func dialerTo(address string) func(context.Context, string, string) (net.Conn, e
 		return (&net.Dialer{}).DialContext(ctx, "udp", address)
 	}
 }
+
+// net/http quotes what it cannot read, and a server may repeat what it is told.
+func TestNothingThatTheServerSaysIsQuoted(t *testing.T) {
+	const token = "hvs.token-of-the-canary"
+	for _, said := range []string{
+		token + "\r\n\r\n",
+		"HTTP/1.1 " + token + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n" + token + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: " + token + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + token + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + token + "\r\n",
+		"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://[" + token + "\r\nContent-Length: 0\r\n\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			connection, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				_, _ = io.WriteString(connection, said)
+				_ = connection.Close()
+			}
+		}))
+		store, err := New(Config{Address: server.URL, Auth: Token{fixed(token)}})
+		require.NoError(t, err)
+		_, err = store.Read(t.Context(), "midas/wx1234567")
+		require.Error(t, err, said)
+		require.NotContains(t, err.Error(), "token-of-the-canary")
+		server.Close()
+	}
+}
