@@ -68,6 +68,7 @@ func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	var connected atomic.Bool
 	watched := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false) }, // again, where an idle one was dead
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
 	res, err := t.trusting().RoundTrip(r.WithContext(watched))
