@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -135,9 +136,7 @@ func (w *leakWorld) listenToVault(vault http.Handler, rw http.ResponseWriter, r 
 	}
 	_ = json.Unmarshal(answer.Body.Bytes(), &login)
 	w.canaries.add("vault_token", login.Auth.ClientToken)
-	for name, values := range answer.Header() {
-		rw.Header()[name] = values
-	}
+	maps.Copy(rw.Header(), answer.Header())
 	rw.WriteHeader(answer.Code)
 	_, _ = rw.Write(answer.Body.Bytes())
 }
@@ -242,7 +241,8 @@ func (w *leakWorld) start() {
 func (w *leakWorld) command(args ...string) {
 	p := run(w.t, args...)
 	select {
-	case <-p.ended:
+	case err := <-p.ended:
+		w.t.Logf("%v: %v", args[0], err) // some are refused
 	case <-time.After(20 * time.Second):
 		require.Fail(w.t, "did not end", "%v", args)
 	}
