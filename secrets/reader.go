@@ -194,7 +194,9 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 		e.value, e.usable, e.read = before.value, before.usable, before.read
 		if !before.malformed() {
 			l.kind.Log.Warn("secret is malformed: the last good value is used", "error", e.err)
-			l.kind.Watcher.Stale(e.err)
+		}
+		if l.kind.Players == "" { // one player's is not the kind's
+			l.goesStale(e.err)
 		}
 	case before.malformed():
 		l.kind.Log.Info("secret is well formed again")
@@ -273,7 +275,9 @@ func (r *Reader[V]) refused(try gate.Try, path string, err error) {
 func (r *Reader[V]) worked(try gate.Try, result Result) {
 	try.Worked()
 	r.failed.Store(nil)
-	r.trouble.Store(nil)
+	if result != Malformed {
+		r.trouble.Store(nil)
+	}
 	r.kind.Watcher.Read(result)
 }
 

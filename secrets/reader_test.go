@@ -388,3 +388,27 @@ func TestWhatIsForgottenIsReadAgain(t *testing.T) {
 	cache.Forget()
 	require.Equal(t, "new", get(t, reader, "b"))
 }
+
+func TestASlipInTheStoreIsTroubleUntilItIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: holding("K")}
+		cache, _, w := of(s, "")
+		get(t, cache, "app")
+		s.says(holding(""))
+		time.Sleep(fresh)
+		began := time.Now()
+		for range 10 {
+			get(t, cache, "app")
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, began, cache.Trouble().Since)
+		require.EqualError(t, cache.Trouble().Failure, "app has no field key")
+		require.Len(t, w.stale, 1)
+
+		s.says(holding("K"))
+		time.Sleep(time.Second)
+		get(t, cache, "app")
+		synctest.Wait()
+		require.Nil(t, cache.Trouble())
+	})
+}
