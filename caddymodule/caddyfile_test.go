@@ -89,6 +89,7 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"a cache for no session", `{"secrets":{"file":"/x"},"cache":{"sessions":"0"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, `cache: sessions: must be a positive integer, got "0"`},
 		{"a cache that is never fresh", `{"secrets":{"file":"/x"},"cache":{"fresh":"0s"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "cache: fresh: must be a duration"},
 		{"a cache that is stale for ever", `{"secrets":{"file":"/x"},"cache":{"stale":"-1s"},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, "cache: stale: must be a duration"},
+		{"a deadline whose placeholder is no duration", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"{env.SECOND_APPID}"}`, `{}`, "deadline: must be a duration such as 3s or 500ms, which {env.SECOND_APPID} is not"},
 		{"no memory", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"replay":0}`, `{}`, ""},
 		{"an unknown way with unknowns", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"on_unknown":"refund"}`, `{}`, `on_unknown: must be leave or cancel, got "refund"`},
 		{"an unknown environment", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"environment":"sandbx"}`, `environment: must be official or sandbox, got "sandbx"`},

@@ -78,7 +78,13 @@ func resolve[T any](r resolver, s Setting, fallback T, parse func(string) (T, er
 	if err != nil {
 		return fallback, err
 	}
-	return parse(text)
+	value, err := parse(text)
+	if err != nil && hasPlaceholder(string(s)) {
+		// What it stands for is not quoted: it may be a secret, put there by mistake.
+		rule, _, _ := strings.Cut(err.Error(), ", got ")
+		err = fmt.Errorf("%s, which %s is not", rule, s)
+	}
+	return value, err
 }
 
 func parseDuration(text string) (time.Duration, error) {

@@ -460,6 +460,7 @@ func (w *leakWorld) reloads() {
 		{"/secret_id}", "/nothing}"},
 		{"offer_id 12345678", "offer_id {file." + w.dir + "/nothing}"},
 		{"deadline 600ms", "deadline 1ms"},
+		{"deadline 600ms", "deadline {file." + w.dir + "/secret_id}"},
 		{"offer_id 12345678", "offer_id 12345678\n session midas"},
 		{"trace", "tracing"},
 		{"midas_health", "midas_wealth"},

@@ -100,8 +100,13 @@ func TestAReloadKeepsTheTokenOrRevokesIt(t *testing.T) {
 	replace("auth approle {", "timeout 1s\n auth approle {")
 	reload()
 	require.Equal(t, "applied", call(t, sidecar+"/cgi-bin/midas/pay", order("b3")).outcome)
+	require.Equal(t, 1, moody.count("/login"), "what was read is fresh")
+	require.Eventually(t, func() bool { return role.alive(t) == 0 }, 5*time.Second, 50*time.Millisecond)
+
+	v.put(t, "secret", "midas/"+appID+"/sessions/newcomer", map[string]any{"session_key": "unknown to WeChat"})
+	require.Equal(t, "rejected", call(t, sidecar+"/cgi-bin/midas/pay", strings.Replace(order("b4"), player, "newcomer", 1)).outcome)
 	require.Equal(t, 2, moody.count("/login"))
-	require.Eventually(t, func() bool { return role.alive(t) == 1 }, 5*time.Second, 50*time.Millisecond)
+	require.Equal(t, 1, role.alive(t))
 	require.NoError(t, p.interrupt(t))
 	require.Zero(t, role.alive(t))
 }
