@@ -147,6 +147,8 @@ type loader[V any] struct {
 	renewing bool
 }
 
+var errPanic = errors.New("reading a secret: panic")
+
 // Load reads a secret of which nothing is known. The read goes on if whoever asked
 // gives up: others may wait for what it says about the store.
 func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
@@ -156,6 +158,11 @@ func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
 	}
 	done := make(chan result, 1)
 	go func() {
+		defer func() {
+			if recover() != nil { // whose value may hold a secret
+				done <- result{error: errPanic}
+			}
+		}()
 		e, err := l.read(context.WithoutCancel(ctx), path)
 		switch {
 		case err == nil:

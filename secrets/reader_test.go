@@ -412,3 +412,9 @@ func TestASlipInTheStoreIsTroubleUntilItIsMended(t *testing.T) {
 		require.Nil(t, cache.Trouble())
 	})
 }
+
+func TestAMistakeInAStoreIsAnErrorForWhoeverAsked(t *testing.T) {
+	s := &store{answer: func(context.Context, string) (secrets.Secret, error) { panic("canary") }}
+	_, err := cacheOf(s).Get(t.Context(), "app")
+	require.EqualError(t, err, "reading a secret: panic")
+}
