@@ -120,7 +120,7 @@ type store interface {
 }
 
 func (m *Midas) takeStore(p place, options credentials.Options) (store, error) {
-	opened, err := lease(&m.leases, digest("store", p, m.Secrets), func() (*lastingStore, error) {
+	opened, err := lease(&m.leases, digest("store", p), func() (*lastingStore, error) {
 		opened, err := p.open(options)
 		return &lastingStore{opened, m.lasting}, err
 	})

@@ -47,7 +47,7 @@ type Vault struct {
 	// host of Address.
 	ServerName string `json:"server_name,omitempty"`
 
-	// Timeout bounds one request. Default: 2s.
+	// Timeout bounds one request, and one read with all that it takes. Default: 2s.
 	Timeout Setting `json:"timeout,omitempty"`
 }
 

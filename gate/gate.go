@@ -109,9 +109,10 @@ func (t Try) Failed(failure error, rest time.Duration) {
 	if before == nil {
 		g.since = now
 		g.pace.failing.Add(1)
+		g.closed = now.Add(g.pace.turn()) // later tries were given their turn on entering
 	}
 	g.failure = failure
-	if until := now.Add(max(rest, g.pace.turn())); rest > 0 && until.After(g.closed) || before == nil {
+	if until := now.Add(rest); until.After(g.closed) {
 		g.closed = until
 	}
 	if before == nil || before.Error() != failure.Error() {

@@ -73,14 +73,7 @@ func (s *session) do(ctx context.Context, request func(token string) error) erro
 		refused := token
 		var failure error
 		if token, fresh, failure = s.replace(ctx, refused, refusal(err)); failure != nil {
-			switch {
-			case errors.Is(failure, errInvalidToken):
-				return failure // which says the same, and more
-			case errors.Is(err, errDenied):
-				// Not as if the store could not be used: it may be the path.
-				return fmt.Errorf("%w; %s", err, failure.Error())
-			}
-			return fmt.Errorf("%w; %w", err, failure)
+			return notReplaced(err, failure)
 		}
 		if token != refused {
 			err = request(token)
@@ -90,6 +83,19 @@ func (s *session) do(ctx context.Context, request func(token string) error) erro
 		s.refused(token, refusal(err))
 	}
 	return err
+}
+
+// notReplaced is a refusal of a token, and the failure to get another one.
+func notReplaced(refused, failure error) error {
+	switch {
+	case errors.Is(failure, errInvalidToken):
+		return failure // which says the same, and more
+	case errors.Is(refused, errDenied):
+		// Not as if the store could not be used: it may be the path.
+		return fmt.Errorf("%w; %s", refused, failure.Error())
+	default:
+		return fmt.Errorf("%w; %w", refused, failure)
+	}
 }
 
 // refusal returns which refusal of a token err is, nil where it is none.
