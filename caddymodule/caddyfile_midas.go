@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -181,8 +180,8 @@ func (m *Midas) readTransport(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := module.(http.RoundTripper); !ok {
-		return d.Errf("transport: %s cannot send requests", name)
+	if _, err := sender(module); err != nil {
+		return d.Errf("transport %s: %v", name, err)
 	}
 	m.TransportRaw = caddyconfig.JSONModuleObject(module, "protocol", name, nil)
 	return nil

@@ -82,6 +82,8 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"a session for everyone", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","session":"players/key"}}}`, `{}`, "session: must contain {openid}"},
 		{"a token path without a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","access_token":{"field":"x"}}}}`, `{}`, "access_token: secret is missing"},
 		{"an upstream with a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"upstreams":["https://api.weixin.qq.com/cgi-bin"]}`, `{}`, "upstream: must be http:// or https:// and a host, nothing more"},
+		{"HTTP/3 to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["3"]}}`, `{}`, "transport: versions: must not be 3"},
+		{"HTTP/2 alone to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["2"]}}`, `{}`, ""},
 		{"an impossible deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"1s"}`, `{}`, "deadline: must not be shorter than attempt_timeout"},
 		{"a deadline that is no duration", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"soon"}`, `{}`, `deadline: must be a duration such as 3s or 500ms, got "soon"`},
 		{"an unknown field", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadlin":"1s"}`, `{}`, `unknown field "deadlin"`},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/payment"
@@ -229,11 +230,25 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 	if err != nil {
 		return nil, fmt.Errorf("loading transport: %w", err)
 	}
-	transport, ok := module.(http.RoundTripper)
-	if !ok {
-		return nil, fmt.Errorf("transport: %T cannot send requests", module)
+	transport, err := sender(module)
+	if err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
 	}
 	return upstream.New(hosts, transport)
+}
+
+// sender returns the transport that a module is, if orders may be trusted to it: they
+// go on while the config is replaced, whose transport Caddy then cleans up. Of HTTP 1
+// and 2 that closes what is idle, of HTTP/3 everything.
+func sender(module any) (http.RoundTripper, error) {
+	if t, ok := module.(*reverseproxy.HTTPTransport); ok && slices.Contains(t.Versions, "3") {
+		return nil, errors.New("versions: must not be 3: a reload would cut the orders that are in flight over HTTP/3")
+	}
+	transport, ok := module.(http.RoundTripper)
+	if !ok {
+		return nil, fmt.Errorf("%T cannot send requests", module)
+	}
+	return transport, nil
 }
 
 // Start turns the logs of what outlives configs over to this one, and warns where it
