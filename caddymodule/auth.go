@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"midas-sidecar/vault"
 )
@@ -129,6 +130,24 @@ func (a *Auth) method(values resolver) (vault.Auth, error) {
 		return nil, fmt.Errorf("%s: %w", ways[0].name, err)
 	}
 	return method, nil
+}
+
+// warnOfLiteral logs a line where the config itself holds what logs in: whoever sees the
+// config has it then.
+func (a *Auth) warnOfLiteral(values resolver, log *slog.Logger) {
+	var field, value string
+	switch {
+	case a.Token != "":
+		field, value = "auth token", a.Token
+	case a.AppRole != nil:
+		field, value = "auth approle secret_id", a.AppRole.SecretID
+	case a.UserPass != nil:
+		field, value = "auth userpass password", a.UserPass.Password
+	}
+	if text, err := values.text(value); value != "" && err == nil && text == value {
+		log.Warn("a credential is part of the config, and shown wherever that is: by the admin API, in dumps and in autosave.json; "+
+			"a {$NAME} becomes part of it too: use {file./path} or {env.NAME}, or token_file for a token", "field", field)
+	}
 }
 
 func (a *Auth) token(values resolver) (vault.Auth, error) {

@@ -135,6 +135,9 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if err := m.takeKeys(values, weChat, client); err != nil {
 		return err
 	}
+	if vault := m.Secrets.Vault; vault != nil {
+		vault.Auth.warnOfLiteral(values, m.log)
+	}
 	if err := m.openGames(values, weChat, client); err != nil {
 		return err
 	}
