@@ -63,6 +63,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision finds the app and resolves the settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	quietStdLog()
 	var err error
 	if h.midas, err = theApp(ctx); err != nil {
 		return err
@@ -139,6 +140,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // process carries out the order. One that a mistake of ours interrupts has an end that
 // nobody knows, and gets its answer and its line in the log all the same.
 func (h *Handler) process(r *http.Request, c call) (answer payment.Answer) {
+	quietStdLog()
 	defer func() {
 		if mistake := recover(); mistake != nil {
 			h.logger.Error("panic", zap.Any("value", mistake), zap.Stack("stack"))
