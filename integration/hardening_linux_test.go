@@ -2,9 +2,12 @@ package integration
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -37,11 +40,18 @@ func owner(t *testing.T, proc string) uint32 {
 	return info.Sys().(*syscall.Stat_t).Uid
 }
 
-func TestTheMemoryOfTheProcessIsNobodysToRead(t *testing.T) {
+// openBinary is the product where nobody may run it.
+func openBinary(t *testing.T) string {
+	t.Helper()
 	built, err := productBinary()
 	require.NoError(t, err)
 	binary := filepath.Join(openDir(t), "midas-sidecar")
 	copyFile(t, built, binary)
+	return binary
+}
+
+func TestTheMemoryOfTheProcessIsNobodysToRead(t *testing.T) {
+	binary := openBinary(t)
 	user := uint32(os.Getuid())
 	if user == 0 {
 		user = nobody
@@ -57,6 +67,45 @@ func TestTheMemoryOfTheProcessIsNobodysToRead(t *testing.T) {
 	limits, err := os.ReadFile(proc + "/limits")
 	require.NoError(t, err)
 	require.Regexp(t, `Max core file size +0 +0 `, string(limits))
+}
+
+func TestAProcessWhoseMemoryIsHiddenReloadsItsConfig(t *testing.T) {
+	binary := openBinary(t)
+	caddyfile, port, admin := filepath.Join(filepath.Dir(binary), "Caddyfile"), freePort(t), freePort(t)
+	says := func(text string) {
+		config := fmt.Sprintf("{\n admin 127.0.0.1:%s\n persist_config off\n midas {\n secrets file /nowhere\n app wx1 {\n offer_id 1\n }\n }\n }\n"+
+			"http://127.0.0.1:%s {\n bind 127.0.0.1\n midas\n respond %s\n }\n", admin, port, text)
+		require.NoError(t, os.WriteFile(caddyfile, []byte(config), 0o644))
+	}
+	requireSaid := func(proc, text string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			res, err := http.Get("http://127.0.0.1:" + port)
+			if err != nil {
+				return false
+			}
+			defer func() { _ = res.Body.Close() }()
+			said, _ := io.ReadAll(res.Body)
+			return string(said) == text
+		}, 20*time.Second, 20*time.Millisecond)
+		require.Zero(t, owner(t, proc))
+	}
+	says("first")
+	proc := serving(t, binary, "run", "--config", caddyfile)
+	requireSaid(proc, "first")
+
+	says("second")
+	reload := exec.Command(binary, "reload", "--config", caddyfile)
+	asNobody(reload)
+	output, err := reload.CombinedOutput()
+	require.NoError(t, err, string(output))
+	requireSaid(proc, "second")
+
+	says("third")
+	pid, err := strconv.Atoi(filepath.Base(proc))
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGUSR1))
+	requireSaid(proc, "third")
 }
 
 func copyFile(t *testing.T, from, to string) {
