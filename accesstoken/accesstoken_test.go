@@ -2,7 +2,12 @@ package accesstoken_test
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/accesstoken"
 	"midas-sidecar/secrets"
@@ -344,4 +351,33 @@ func TestACallerThatGivesUpARenewalWaitsNoLonger(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Equal(t, "T2", token(t, s))
 	})
+}
+
+func TestATokenInUseNeverShowsItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &weChat{body: `{"access_token":"canary-5ecret-token","expires_in":7200}`}
+		stable := newStable(t, w)
+		token, err := stable.Token(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "canary-5ecret-token", token.Reveal())
+		for _, value := range []any{stable, token, stable.Status(), struct{ s *accesstoken.Stable }{stable}} {
+			shown := printed(value)
+			require.NotContains(t, shown, canary)
+			require.NotContains(t, shown, hex.EncodeToString([]byte(canary)))
+		}
+	})
+}
+
+// printed is a value as every common printer shows it.
+func printed(value any) string {
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		_, _ = fmt.Fprintf(&out, verb+"\n", value)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
+	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
+	text, _ := json.Marshal(value)
+	return out.String() + string(text)
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/signer"
 )
@@ -100,17 +102,34 @@ func TestTextsShowEveryFieldInByteOrder(t *testing.T) {
 
 func TestAKeyNeverShowsItself(t *testing.T) {
 	key := signer.NewKey("canary-key")
-	inJSON, err := json.Marshal(map[string]any{"k": key})
-	require.NoError(t, err)
-	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", key, "inside", struct{ K *signer.Key }{key})
+	type open struct{ K *signer.Key }
+	type closed struct{ k *signer.Key }
+	for name, value := range map[string]any{
+		"alone": key, "the value": *key, "in a slice": []*signer.Key{key},
+		"in a field": open{key}, "in an unexported field": closed{key}, "behind pointers": &closed{key},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shown := printed(value)
+			require.NotContains(t, shown, "canary")
+			require.NotContains(t, shown, hex.EncodeToString([]byte("canary")))
+			require.NotContains(t, shown, "99 97 110 97 114 121", "in decimal")
+		})
+	}
+	require.Contains(t, printed(key), "REDACTED")
+}
 
-	shown := fmt.Sprintf("%v %+v %#v %s %q %x %d %v", key, key, key, key, key, key, key, []any{key}) +
-		fmt.Sprintf("%v %+v %#v %s %d", struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}, struct{ k *signer.Key }{key}) +
-		string(inJSON) + log.String()
-	require.NotContains(t, shown, "canary")
-	require.NotContains(t, shown, hex.EncodeToString([]byte("canary")))
-	require.Contains(t, shown, "REDACTED")
+// printed is a value as every common printer shows it.
+func printed(value any) string {
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		_, _ = fmt.Fprintf(&out, verb+"\n", value)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
+	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
+	text, _ := json.Marshal(value)
+	return out.String() + string(text)
 }
 
 func TestOneKeySignsForManyAtOnce(t *testing.T) {

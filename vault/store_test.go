@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/secrets"
 )
@@ -226,13 +230,35 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 	requireKey(t, store)
 	granted, err := config.Auth.login(t.Context(), store.client.forLogin())
 	require.NoError(t, err)
-	for _, value := range []any{store, config, config.Auth, granted, &granted} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-			require.NotContains(t, fmt.Sprintf(verb, value), canary)
-		}
-		marshalled, _ := json.Marshal(value)
-		require.NotContains(t, string(marshalled), canary)
+	role := AppRole{RoleID: fixed("canary-role"), SecretID: fixed("canary-wrapping")}
+	wrapped := &wrappedAppRole{role: role, token: conceal("canary-wrapping"), secretID: conceal("canary-secret")}
+	password := UserPass{Username: "midas", Password: fixed("canary-password")}
+	type closed struct{ auth Auth }
+	for _, value := range []any{
+		store, config, granted, &granted, conceal("canary-text"), config.Auth, Token{fixed("canary-fixed")}, role, wrapped, password,
+		role.SecretID, []Auth{role, wrapped, password}, closed{role}, &closed{wrapped}, closed{password},
+	} {
+		t.Run(fmt.Sprintf("%T", value), func(t *testing.T) {
+			shown := printed(value)
+			require.NotContains(t, shown, canary)
+			require.NotContains(t, shown, hex.EncodeToString([]byte(canary)))
+			require.NotContains(t, shown, "99 97 110 97 114 121", "in decimal")
+		})
 	}
+}
+
+// printed is a value as every common printer shows it.
+func printed(value any) string {
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		_, _ = fmt.Fprintf(&out, verb+"\n", value)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
+	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
+	text, _ := json.Marshal(value)
+	return out.String() + string(text)
 }
 
 func answering(status int, body string) http.HandlerFunc {

@@ -1,13 +1,18 @@
 package wechat_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/secrets"
 	"midas-sidecar/signer"
@@ -150,9 +155,39 @@ func TestAnOutboundMessageShowsOnlyItsPath(t *testing.T) {
 	out := sign(t, decode(t, "/cgi-bin/midas/getbalance", `{"openid":"o1"}`))
 	require.Equal(t, "POST /cgi-bin/midas/getbalance POST /cgi-bin/midas/getbalance", fmt.Sprintf("%v %+v", out, out))
 
-	inside := fmt.Sprintf("%v %+v %#v %s", struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out}, struct{ o wechat.Outbound }{out})
-	require.NotContains(t, inside, "ACCESSTOKEN")
-	require.NotContains(t, inside, "openid")
+	ask := wechat.StableToken("wx1", secrets.NewValue("ACCESSTOKEN"))
+	type closed struct {
+		o wechat.Outbound
+		k wechat.Keys
+	}
+	for name, value := range map[string]any{
+		"alone": out, "behind a pointer": &out, "in a slice": []wechat.Outbound{out}, "with an app secret": ask,
+		"the keys": testKeys, "behind a pointer, the keys": &testKeys,
+		"in a field": struct{ O, A wechat.Outbound }{out, ask}, "in an unexported field": closed{ask, testKeys}, "behind pointers": &closed{out, testKeys},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shown := printed(value)
+			for _, secret := range []string{"ACCESSTOKEN", "zNLgAGgqsEWJOg1n", "V7Q38", "openid"} {
+				require.NotContains(t, shown, secret)
+				require.NotContains(t, shown, hex.EncodeToString([]byte(secret)))
+				require.NotContains(t, shown, strings.Trim(fmt.Sprint([]byte(secret)), "[]"), "in decimal")
+			}
+		})
+	}
+}
+
+// printed is a value as every common printer shows it.
+func printed(value any) string {
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		_, _ = fmt.Fprintf(&out, verb+"\n", value)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
+	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
+	text, _ := json.Marshal(value)
+	return out.String() + string(text)
 }
 
 func TestCanonicalTextsAreMasked(t *testing.T) {
