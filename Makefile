@@ -39,7 +39,10 @@ vault: ## Compile the Vault that the tests use
 	@test -e "$(MIDAS_TEST_VAULT)" || echo "Compiling HashiCorp's Vault to test against: some minutes, once."
 	$(GO) build -C integration/vaultserver -o "$(MIDAS_TEST_VAULT)" .
 
-bench: ## Run the benchmarks
+bench: ## Measure what the sidecar costs next to Caddy and nginx: bench/RESULTS.md
+	$(GO) run ./bench $(BENCHFLAGS)
+
+microbench: ## Run the Go benchmarks
 	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule ./credentials
 
 histories: ## Judge N (default a million) random histories of payments by the books
@@ -59,4 +62,4 @@ lint: ## Check style, common mistakes, and known vulnerabilities
 vulncheck: ## Look for known vulnerabilities in what the product calls
 	$(GO) run $(GOVULNCHECK) $(if $(GOVULNDB),-db "$(GOVULNDB)") ./cmd/...
 
-.PHONY: help build reproducible sbom test vault bench histories fuzz lint vulncheck
+.PHONY: help build reproducible sbom test vault bench microbench histories fuzz lint vulncheck

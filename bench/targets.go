@@ -1,0 +1,123 @@
+package main
+
+import "fmt"
+
+// target is one that the sidecar is to meet, and whether it did.
+type target struct {
+	what, want, got, verdict string
+}
+
+// The scenarios that the targets are about.
+const (
+	at16    = "16 connections"
+	at64    = "64 connections"
+	atSlow  = "fixed rate, WeChat takes 50 ms"
+	notMeet = "**not met**"
+)
+
+// flat is how much more than at the first point of a curve a payment may cost. The
+// other bounds are the project's goals, this one is our reading of "flat".
+const flat = 1.25
+
+// targets judges one sidecar. Each goal is a ratio to plain Caddy, or to nginx that
+// signs.
+func (r report) targets(sidecar string) (targets []target) {
+	atLeast := func(what string, bound float64, got float64, ok bool) {
+		targets = append(targets, target{what, fmt.Sprintf("≥ %.4g", bound), number(got, ok), verdict(got >= bound, ok)})
+	}
+	atMost := func(what string, bound float64, got float64, ok bool) {
+		targets = append(targets, target{what, fmt.Sprintf("≤ %.4g", bound), number(got, ok), verdict(got <= bound, ok)})
+	}
+	for _, s := range []string{at16, at64} {
+		got, ok := r.results.ratio(s, sidecar, nameCaddy, perSecond)
+		atLeast("throughput over Caddy's, "+s, 1.5, got, ok)
+		atLeast("the same, aim", 2, got, ok)
+		got, ok = r.results.ratio(s, sidecar, nameLua, perSecond)
+		atLeast("throughput over nginx+lua's, "+s+", aim", 1, got, ok)
+	}
+	for _, s := range []string{at16, at64} {
+		got, ok := r.results.ratio(s, sidecar, nameCaddy, cpu)
+		atMost("CPU for a payment over Caddy's, "+s, 0.6, got, ok)
+		got, ok = r.results.ratio(s, sidecar, nameLua, cpu)
+		atMost("CPU for a payment over nginx+lua's, "+s+", aim", 1, got, ok)
+	}
+	for _, quantile := range []struct {
+		name string
+		of   property
+	}{{"p50", p50}, {"p99", p99}} {
+		got, ok := r.results.addedRatio(atSlow, sidecar, nameCaddy, quantile.of)
+		atMost("added "+quantile.name+" over Caddy's, "+atSlow, 0.6, got, ok)
+		got, ok = r.results.addedRatio(atSlow, sidecar, nameLua, quantile.of)
+		atMost("added "+quantile.name+" over nginx+lua's, "+atSlow, 1, got, ok)
+	}
+	got, ok := r.results.ratio(at64, sidecar, nameCaddy, rss)
+	atMost("RSS over Caddy's, "+at64, 1.3, got, ok)
+	for _, s := range []string{at16, at64} {
+		got, ok := r.results.middle(s, sidecar, reuse)
+		atLeast("connection reuse, %, "+s, 99, got*100, ok)
+	}
+	calls, ok := r.vaultCalls(sidecar)
+	atMost("Vault calls in all measured payments", 0, float64(calls), ok)
+	if sidecar == r.curves.contender {
+		targets = append(targets, r.curves.targets()...)
+	}
+	return targets
+}
+
+// targets judges the curves.
+func (c curves) targets() (targets []target) {
+	for _, curve := range c.all {
+		first, last := curve.points[0], curve.points[len(curve.points)-1]
+		if curve.name == sessionsCurve {
+			more := last.middle(rss) - first.middle(rss)
+			targets = append(targets, target{
+				fmt.Sprintf("MB more for %d sessions than for %d", last.size, first.size), "≤ 80",
+				number(more, true), verdict(more <= 80, true),
+			})
+		}
+		highest := 0.0
+		for _, ratio := range curve.ratios(cpu, 0) {
+			highest = max(highest, ratio)
+		}
+		targets = append(targets, target{
+			fmt.Sprintf("CPU for a payment with up to %d %s, over %d", last.size, curve.name, first.size), fmt.Sprintf("≤ %.4g", flat),
+			number(highest, highest > 0), verdict(highest <= flat, highest > 0),
+		})
+	}
+	return targets
+}
+
+// vaultCalls counts those of a sidecar in all that was measured.
+func (r report) vaultCalls(sidecar string) (calls int64, ok bool) {
+	for _, s := range scenarios {
+		for _, m := range r.results[s.name][sidecar] {
+			calls, ok = calls+m.Vault, true
+		}
+	}
+	return calls, ok
+}
+
+func verdict(met, known bool) string {
+	switch {
+	case !known:
+		return "not judged"
+	case met:
+		return "met"
+	}
+	return notMeet
+}
+
+// number shows three digits that count, "–" where there is none.
+func number(value float64, ok bool) string {
+	switch {
+	case !ok:
+		return "–"
+	case value >= 100 || value <= -100 || value == 0:
+		return fmt.Sprintf("%.0f", value)
+	case value >= 10 || value <= -10:
+		return fmt.Sprintf("%.1f", value)
+	case value >= 0.1 || value <= -0.1:
+		return fmt.Sprintf("%.2f", value)
+	}
+	return fmt.Sprintf("%.3f", value)
+}
