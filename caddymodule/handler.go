@@ -143,7 +143,8 @@ func (h *Handler) process(r *http.Request, c call) (answer payment.Answer) {
 	quietStdLog()
 	defer func() {
 		if mistake := recover(); mistake != nil {
-			h.logger.Error("panic", zap.Any("value", mistake), zap.Stack("stack"))
+			// Its value may hold a secret.
+			h.logger.Error("panic", zap.String("type", fmt.Sprintf("%T", mistake)), zap.Stack("stack"))
 			answer = payment.Interrupted(c.request, errors.New("panic"))
 		}
 	}()
