@@ -42,12 +42,12 @@ func exposedAddresses(ctx caddy.Context, app *caddyhttp.App, server *caddyhttp.S
 		secured.tls = server.TLSConnPolicies.TLSConfig(ctx)
 	}
 	for _, listen := range server.Listen {
-		address, err := caddy.ParseNetworkAddress(listen)
-		if err == nil && staysOnTheHost(address) {
+		address, _ := caddy.ParseNetworkAddress(listen) // checked by the http app
+		if staysOnTheHost(address) {
 			continue
 		}
 		keeper := secured
-		if port := httpPort(app); err != nil || address.StartPort <= port && port <= address.EndPort {
+		if port := httpPort(app); address.StartPort <= port && port <= address.EndPort {
 			keeper = plain // Caddy speaks no TLS there
 		}
 		if keeper.letsAnyonePay() {
@@ -196,32 +196,17 @@ type outsider struct{ net.Conn }
 func (outsider) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 1} }
 func (outsider) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 2), Port: 1} }
 
-// private are the ranges that Caddy calls private_ranges.
-var private = []netip.Prefix{
-	netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("fd00::/8"),
-	netip.MustParsePrefix("::1/128"),
+// allPrivate tells whether ranges, which are addresses or prefixes, are all within those
+// that Caddy calls private_ranges. What is a placeholder is in doubt.
+func allPrivate(ranges []string) bool {
+	return !slices.ContainsFunc(ranges, func(r string) bool {
+		return !slices.ContainsFunc(caddyhttp.PrivateRangesCIDR(), func(private string) bool { return within(private, r) })
+	})
 }
 
-// allPrivate tells whether ranges, which are addresses or prefixes, are all within the
-// private ones. What is a placeholder is in doubt.
-func allPrivate(ranges []string) bool {
-	for _, r := range ranges {
-		prefix, err := netip.ParsePrefix(r)
-		if err != nil {
-			address, err := netip.ParseAddr(r)
-			if err != nil {
-				return false
-			}
-			prefix = netip.PrefixFrom(address.WithZone(""), address.BitLen())
-		}
-		within := func(p netip.Prefix) bool { return p.Bits() <= prefix.Bits() && p.Contains(prefix.Addr()) }
-		if !slices.ContainsFunc(private, within) {
-			return false
-		}
-	}
-	return true
+// within tells whether all of inner is in outer, which nothing malformed is.
+func within(outer, inner string) bool {
+	out, _ := caddyhttp.CIDRExpressionToPrefix(outer)
+	in, _ := caddyhttp.CIDRExpressionToPrefix(inner)
+	return out.Bits() <= in.Bits() && out.Contains(in.Addr())
 }

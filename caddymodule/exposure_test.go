@@ -83,6 +83,8 @@ func TestWhereEveryCallerIsAuthenticatedNothingIsWarnedOf(t *testing.T) {
 		"private clients":           "@game client_ip private_ranges\n midas @game",
 		"private or basic_auth":     "@game remote_ip private_ranges\n midas @game\n handle {\n" + basicAuth + "midas\n }",
 		"in the block of a matcher": "@game remote_ip private_ranges\n handle @game {\n midas\n }",
+		"before, in a block":        "route {\n route {\n" + basicAuth + "}\n midas\n }",
+		"when an error is shown":    "handle_errors {\n" + basicAuth + "midas\n }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Empty(t, exposed(t, "http://:0 {\n"+site+"\n }"))
@@ -91,6 +93,7 @@ func TestWhereEveryCallerIsAuthenticatedNothingIsWarnedOf(t *testing.T) {
 }
 
 func TestWhereAuthenticationCanBePassedByTheLogWarns(t *testing.T) {
+	t.Setenv("OTHERS", "203.0.113.0/24")
 	for name, site := range map[string]string{
 		"for other paths":        "basic_auth /admin/* {\n game $2a$04$d12VQXHPD3nYoMBzQdYIA.hRD88l8WTsyTPJCzL0n3.vcmx.eCAEq\n }\n midas",
 		"after the handler":      "route {\n midas\n" + basicAuth + "}",
@@ -99,9 +102,12 @@ func TestWhereAuthenticationCanBePassedByTheLogWarns(t *testing.T) {
 		"public addresses":       "@game remote_ip 203.0.113.0/24\n midas @game",
 		"more than private":      "@game remote_ip private_ranges 0.0.0.0/0\n midas @game",
 		"wider than private":     "@game remote_ip 10.0.0.0/7\n midas @game",
+		"public clients":         "@game client_ip 203.0.113.7\n midas @game",
+		"unknown addresses":      "@game remote_ip 10.0.0.0/8 {env.OTHERS}\n midas @game",
 		"private, or a header":   "@game `remote_ip('10.0.0.0/8') || header({'X-Game': '1'})`\n midas @game",
 		"any header":             "@game header X-Game 1\n midas @game",
 		"when an error is shown": basicAuth + "handle_errors {\n midas\n }",
+		"and errors are shown":   "midas\n handle_errors {\n respond sorry\n }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, []string{":0"}, exposed(t, "http://:0 {\n"+site+"\n }"))
@@ -113,14 +119,65 @@ func TestANamedRouteIsFollowed(t *testing.T) {
 	site := "http://:0 {\n invoke pay\n }"
 	require.Equal(t, []string{":0"}, exposed(t, "&(pay) {\n midas\n }\n"+site))
 	require.Equal(t, []string{":0"}, exposed(t, "&(pay) {\n route {\n invoke pay\n midas\n }\n }\n"+site))
+	require.Equal(t, []string{":0"}, exposed(t, "&(pay) {\n invoke pay_now\n }\n&(pay_now) {\n midas\n }\n"+site))
 	require.Empty(t, exposed(t, "&(pay) {\n route {\n"+basicAuth+"midas\n }\n }\n"+site))
+	check := "&(check) {\n" + basicAuth + "}\nhttp://:0 {\n route {\n invoke check\n midas\n }\n }"
+	require.Empty(t, exposed(t, check))
+	require.Equal(t, []string{":0"}, exposedWith(t, check, `"name":"check"`, `"name":"nowhere"`))
+}
+
+// A Caddyfile cannot say that a block has error routes of its own.
+func TestTheErrorRoutesOfABlockAreFollowed(t *testing.T) {
+	const subroute, midas, auth = `"handler":"subroute"`, `{"handler":"midas"}`, `{"handler":"authentication"}`
+	errors := func(handler string) string {
+		return subroute + `,"errors":{"routes":[{"handle":[` + handler + `]}]}`
+	}
+	for name, c := range map[string]struct {
+		block, handler string
+		want           []string
+	}{
+		"they pay":                              {"route {\n" + basicAuth + "respond hello\n }", midas, []string{":0"}},
+		"they do not, but the block does":       {"route {\n midas\n }", auth, []string{":0"}},
+		"they authenticate, the block does not": {"route {\n header X-Game 1\n }\n midas", auth, []string{":0"}},
+		"the block authenticates":               {"route {\n route {\n" + basicAuth + "}\n midas\n }", `{"handler":"static_response"}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, exposedWith(t, "http://:0 {\n"+c.block+"\n }", subroute, errors(c.handler)))
+		})
+	}
 }
 
 func TestWhereCallersMustShowACertificateNothingIsWarnedOf(t *testing.T) {
 	require.Empty(t, exposed(t, "https://midas.test:0 {\n"+clientAuth(t, "require_and_verify")+"midas\n }"))
+	require.Empty(t, exposed(t, "https://:0 {\n"+clientAuth(t, "require_and_verify")+"midas\n }"), "whatever the name")
+	require.Empty(t, exposed(t, besideAnOpenSite(t)))
+}
+
+// besideAnOpenSite is a site with certificates for callers next to one without.
+func besideAnOpenSite(t *testing.T) string {
 	open, _ := serverTLS(t)
-	require.Empty(t, exposed(t, "https://midas.test:0 {\n"+clientAuth(t, "require_and_verify")+"midas\n }\n"+
-		"https://open.test:0 {\n"+open+"\n respond hello\n }"))
+	return "https://midas.test:0 {\n" + clientAuth(t, "require_and_verify") + "midas\n }\n" +
+		"https://open.test:0 {\n" + open + "\n respond hello\n }"
+}
+
+func TestATLSPolicyIsHeldAgainstACallerFromTheInternet(t *testing.T) {
+	const policies = `"tls_connection_policies":[`
+	for name, c := range map[string]struct {
+		policy string
+		want   []string
+	}{
+		"for callers from inside": {`{"match":{"remote_ip":{"ranges":["10.0.0.0/8"]}}},`, nil},
+		"for callers from there":  {`{"match":{"remote_ip":{"ranges":["203.0.113.0/24"]}}},`, []string{":0"}},
+		"for an address of ours":  {`{"match":{"local_ip":{"ranges":["127.0.0.1"]}}},`, nil},
+		"for the name":            {`{"match":{"sni":["midas.test"]}},`, []string{":0"}},
+		"that takes nobody":       {`{"match":{"sni":["midas.test"]},"drop":true},`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, exposedWith(t, besideAnOpenSite(t), policies, policies+c.policy))
+		})
+	}
+	nameless := "https://:0 {\n" + clientAuth(t, "require_and_verify") + "midas\n }"
+	require.Empty(t, exposedWith(t, nameless, policies, policies+`{"match":{"sni":["open.test"]},"drop":true},`))
 }
 
 func TestACertificateThatNeedNotBeShownOrIsNotVerifiedIsWarnedOf(t *testing.T) {
@@ -132,12 +189,19 @@ func TestACertificateThatNeedNotBeShownOrIsNotVerifiedIsWarnedOf(t *testing.T) {
 	for name, sites := range map[string]string{
 		"another site is open":      "https://midas.test:0 {\n" + certificate + "midas\n }\n https://open.test:0 {\n " + open + "\n midas\n }",
 		"one of the names is open":  "https://a.midas.test:0 {\n" + certificate + "respond hello\n }\n https://*.midas.test:0 {\n " + open + "\n midas\n }",
+		"a name of many is open":    "https://*.midas.test:0 {\n" + certificate + "midas\n }\n https://a.midas.test:0 {\n " + open + "\n respond hello\n }",
 		"any name may be asked for": "https://a.midas.test:0, https://:0 {\n" + certificate + "midas\n }\n https://b.midas.test:0 {\n " + open + "\n midas\n }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, []string{":0"}, exposed(t, sites))
 		})
 	}
+}
+
+func TestANameThatIsAPlaceholderIsWarnedOf(t *testing.T) {
+	open, _ := serverTLS(t)
+	sites := "https://open.test:0 {\n" + open + "\n midas\n }\n https://:0 {\n" + clientAuth(t, "require_and_verify") + "respond hello\n }"
+	require.Equal(t, []string{":0"}, exposedWith(t, sites, `"host":["open.test"]`, `"host":["{env.MIDAS_HOST}"]`))
 }
 
 // Under domain fronting, the name of the handshake says nothing about the site.
@@ -153,12 +217,15 @@ func TestTheHTTPPortIsWarnedOfThoughTheServerHasCertificates(t *testing.T) {
 	require.NoError(t, listener.Close())
 	port := listener.Addr().(*net.TCPAddr).Port
 
-	config, log := exposureConfig(t, "", "https://midas.test:0 {\n"+clientAuth(t, "require_and_verify")+"midas\n }")
-	moved := strings.NewReplacer(
-		`"http":{`, fmt.Sprintf(`"http":{"http_port":%d,`, port),
-		`"listen":[":0"]`, fmt.Sprintf(`"listen":[":0",":%d"]`, port),
-	)
-	require.Equal(t, []string{fmt.Sprintf(":%d", port)}, warnedOf(t, []byte(moved.Replace(string(config))), log))
+	site := "https://midas.test:0 {\n" + clientAuth(t, "require_and_verify") + "midas\n }"
+	with := func(httpPort int) []string {
+		return exposedWith(t, site,
+			`"http":{`, fmt.Sprintf(`"http":{"http_port":%d,`, httpPort),
+			`"listen":[":0"]`, fmt.Sprintf(`"listen":[":0",":%d"]`, port))
+	}
+	require.Equal(t, []string{fmt.Sprintf(":%d", port)}, with(port))
+	require.Empty(t, with(port-1))
+	require.Empty(t, with(port+1))
 }
 
 // exposed starts a sidecar with these sites, and returns the addresses that its log
@@ -167,6 +234,17 @@ func exposed(t *testing.T, sites string, options ...string) []string {
 	t.Helper()
 	config, log := exposureConfig(t, strings.Join(options, "\n"), sites)
 	return warnedOf(t, config, log)
+}
+
+// exposedWith is exposed where parts of the JSON are others, given as by
+// strings.NewReplacer: what a Caddyfile cannot say.
+func exposedWith(t *testing.T, sites string, oldNew ...string) []string {
+	t.Helper()
+	config, log := exposureConfig(t, "", sites)
+	for i := 0; i < len(oldNew); i += 2 {
+		require.Contains(t, string(config), oldNew[i])
+	}
+	return warnedOf(t, []byte(strings.NewReplacer(oldNew...).Replace(string(config))), log)
 }
 
 func exposureConfig(t *testing.T, options, sites string) (config []byte, log string) {
@@ -207,6 +285,7 @@ func warnedOf(t *testing.T, config []byte, log string) (addresses []string) {
 		require.NoError(t, json.Unmarshal([]byte(line), &entry))
 		if strings.HasPrefix(entry.Msg, "anyone who reaches this listener can spend players' coins") {
 			require.Equal(t, "warn", entry.Level)
+			require.NotEmpty(t, entry.Listen)
 			addresses = append(addresses, entry.Listen...)
 		}
 	}

@@ -235,8 +235,14 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 	password := UserPass{Username: "midas", Password: fixed("canary-password")}
 	type closed struct{ auth Auth }
 	for _, value := range []any{
-		store, config, granted, &granted, conceal("canary-text"), config.Auth, Token{fixed("canary-fixed")}, role, wrapped, password,
-		role.SecretID, []Auth{role, wrapped, password}, closed{role}, &closed{wrapped}, closed{password},
+		store, config, granted, &granted, conceal("canary-text"), config.Auth,
+		Token{fixed("canary-fixed")},
+		role, wrapped, password,
+		role.SecretID,
+		[]Auth{role, wrapped, password},
+		closed{role},
+		&closed{wrapped},
+		closed{password},
 	} {
 		t.Run(fmt.Sprintf("%T", value), func(t *testing.T) {
 			shown := printed(value)
