@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -85,7 +86,11 @@ func (r report) bars(title, hint, first, second string, of func(which, name stri
 		names, pairs[name] = append(names, name), pair
 	}
 
-	const left, right = 116, panelWidth - 56
+	widest := 0
+	for _, name := range names {
+		widest = max(widest, len(name))
+	}
+	left, right := 32+6.5*float64(widest), panelWidth-56.0
 	step := float64(panelHeight-barsTop-40) / float64(max(len(names), 1))
 	thick := min(16, step*0.36)
 	for i, name := range names {
@@ -98,7 +103,7 @@ func (r report) bars(title, hint, first, second string, of func(which, name stri
 				continue
 			}
 			width := max(0, b.value) / longest * (right - left)
-			fmt.Fprintf(&svg, `<rect x="%d" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`+"\n", left, top, width, thick-1, []string{firstColor, otherColor}[k])
+			fmt.Fprintf(&svg, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`+"\n", left, top, width, thick-1, []string{firstColor, otherColor}[k])
 			writeText(&svg, left+width+5, top+thick-4, "start", inkColor, number(b.value, true))
 		}
 	}
@@ -106,9 +111,9 @@ func (r report) bars(title, hint, first, second string, of func(which, name stri
 	one := left + 1/longest*(right-left)
 	fmt.Fprintf(&svg, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="%s" stroke-dasharray="3 3"/>`+"\n", one, one, barsTop, panelHeight-40, faintColor)
 	for k, which := range []string{first, second} {
-		x := left + 130*k
-		fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/>`+"\n", x, panelHeight-27, []string{firstColor, otherColor}[k])
-		writeText(&svg, float64(x+15), panelHeight-18, "start", inkColor, which)
+		x := left + 130*float64(k)
+		fmt.Fprintf(&svg, `<rect x="%.1f" y="%d" width="10" height="10" fill="%s"/>`+"\n", x, panelHeight-27, []string{firstColor, otherColor}[k])
+		writeText(&svg, x+15, panelHeight-18, "start", inkColor, which)
 	}
 	return svg.String()
 }
@@ -157,7 +162,7 @@ func writeText(svg *strings.Builder, x, y float64, anchor, color, text string) {
 
 // thousands writes 10000 as 10,000.
 func thousands(n int) string {
-	text := fmt.Sprint(n)
+	text := strconv.Itoa(n)
 	for at := len(text) - 3; at > 0; at -= 3 {
 		text = text[:at] + "," + text[at:]
 	}

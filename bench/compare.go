@@ -73,8 +73,8 @@ func (l *lab) round(ctx context.Context, o options, present []contender, all res
 		}
 	}
 	for _, s := range scenarios {
-		rand.Shuffle(len(proxies), func(i, k int) { proxies[i], proxies[k] = proxies[k], proxies[i] })
-		for _, p := range proxies {
+		for _, i := range shuffled(len(proxies)) {
+			p := proxies[i]
 			if s.verify && !p.signs {
 				continue
 			}
@@ -95,6 +95,11 @@ func (s scenario) job(o options) job {
 		j.Rate = o.rate
 	}
 	return j
+}
+
+// shuffled returns the numbers below n in random order.
+func shuffled(n int) []int {
+	return rand.Perm(n) //nolint:gosec // nobody gains from guessing it
 }
 
 // median returns the middle one, false where there is none.

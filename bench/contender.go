@@ -32,8 +32,8 @@ const (
 	nameLua    = "nginx+lua"
 )
 
-// contenders are in the order of the tables. The sidecar may be there several
-// times, with other lines in its midas block.
+// contenders are in the order of the tables. The sidecar may be there several times,
+// with other lines in its midas block, such as "transport http { … }".
 var contenders = []contender{
 	{name: nameDirect},
 	{name: nameCaddy, config: "caddy.Caddyfile"},
@@ -89,7 +89,11 @@ func (l *lab) missing(ctx context.Context, c contender) string {
 	if err != nil {
 		return err.Error()
 	}
-	s := l.site(c, dir, "127.0.0.1:1", 1)
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	s := l.site(c, dir, address, 1)
 	for _, module := range s.Modules {
 		if _, err := os.Stat(module); err != nil {
 			return "the Lua module of nginx is not installed"
@@ -257,7 +261,7 @@ func findNginx(ctx context.Context) (nginx, modules, version string) {
 			return "", "", ""
 		}
 	}
-	said, err := exec.CommandContext(ctx, nginx, "-V").CombinedOutput() //nolint:gosec // nginx, which was looked for
+	said, err := exec.CommandContext(ctx, nginx, "-V").CombinedOutput()
 	if err != nil {
 		return "", "", ""
 	}

@@ -91,7 +91,7 @@ type payment struct{ due, answered time.Duration }
 // begin starts to call, and returns when all is warm.
 func (w *work) begin(callers []*caller) {
 	if w.Rate > 0 && len(callers) > 0 {
-		w.due = make(chan time.Time, w.Rate) // a second's, so that late ones wait here
+		w.due = make(chan time.Time, w.Rate*60) // what is late waits here, and is paid in the end
 		go w.pace()
 	}
 	for _, c := range callers {

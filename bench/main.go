@@ -27,6 +27,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := bench(ctx, os.Args[1:], os.Stderr)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever else was said, that is why
+	}
 	stop()
 	exit(err)
 }

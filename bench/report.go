@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -149,7 +150,7 @@ func (r report) writeCurves(text *strings.Builder) {
 		ratios := c.ratios(cpu, 0)
 		for i, p := range c.points {
 			rows = append(rows, []string{
-				fmt.Sprint(p.size), number(p.middle(cpu), true), number(ratios[i], true), number(p.middle(perSecond), true), number(p.middle(rss), true),
+				strconv.Itoa(p.size), number(p.middle(cpu), true), number(ratios[i], true), number(p.middle(perSecond), true), number(p.middle(rss), true),
 				fmt.Sprintf("%.1f%%", p.middle(reuse)*100), number(p.middle(func(m measure) float64 { return float64(m.Vault) }), true),
 			})
 		}
@@ -167,14 +168,14 @@ func (r report) writeMachine(text *strings.Builder) {
 		fmt.Sprintf("%d × %s, %s, %s", runtime.NumCPU(), cpuModel(), kernel(), runtime.GOARCH),
 		fmt.Sprintf("%s, %s; nginx has %d worker(s)", runtime.Version(), orElse(r.nginxVersion, "no nginx"), r.workers),
 		pinned,
-		fmt.Sprintf("%d rounds, %s each measurement after %s that do not count; in each round and scenario the contenders take turns in random order", r.rounds, r.seconds, min(warming, r.seconds)),
-		"each round starts every proxy anew and lets each of its " + fmt.Sprint(players) + " players pay once before anything counts, with WeChat verifying",
+		fmt.Sprintf("%d round(s), %s each measurement after %s that do not count; in each round and scenario the contenders take turns in random order", r.rounds, r.seconds, min(warming, r.seconds)),
+		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
 		"`caddy` is a bare `reverse_proxy` in the same binary, `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
 		"upstream is plain HTTP: TLS would cost all of them the same",
 	}
 	if r.withScale {
-		lines = append(lines, fmt.Sprintf("the curves: %d rounds", r.sizes.rounds))
+		lines = append(lines, fmt.Sprintf("the curves: %d round(s), all points of one in random order", r.sizes.rounds))
 	}
 	for _, c := range contenders {
 		if why := r.skipped[c.name]; why != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -129,7 +128,7 @@ func (l *lab) measureCurves(ctx context.Context, o options, all []*curve) error 
 	for round := range o.sizes.rounds {
 		fmt.Fprintf(l.log, "Scale: round %d of %d.\n", round+1, o.sizes.rounds)
 		for _, c := range all {
-			for _, i := range rand.Perm(len(c.points)) {
+			for _, i := range shuffled(len(c.points)) {
 				p := c.points[i]
 				p.job.Measure = o.seconds
 				m, err := l.do(ctx, p.proxy, p.job, manner{})

@@ -78,7 +78,7 @@ func (*vault) close() {}
 
 func (v *vault) answer(r *request, out []byte) []byte {
 	v.calls.Add(1)
-	status, data := "200 OK", ""
+	var data string
 	secret, isSecret := strings.CutPrefix(r.path, "/v1/secret/data/midas/")
 	app, player, isSession := strings.Cut(secret, "/sessions/")
 	switch {
@@ -93,5 +93,5 @@ func (v *vault) answer(r *request, out []byte) []byte {
 	default:
 		return appendAnswer(out, "404 Not Found", []byte(`{"errors":[]}`))
 	}
-	return appendAnswer(out, status, []byte(`{"data":`+data+`}`))
+	return appendAnswer(out, "200 OK", []byte(`{"data":`+data+`}`))
 }
