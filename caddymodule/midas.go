@@ -56,8 +56,7 @@ type Midas struct {
 	// host. Default: https://api.weixin.qq.com, then https://api2.weixin.qq.com.
 	Upstreams []string `json:"upstreams,omitempty"`
 
-	// TransportRaw is Caddy's transport to WeChat, as in reverse_proxy.
-	// Default: http.
+	// TransportRaw is the transport to WeChat, as in reverse_proxy. Default: direct.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
 	// Deadline is how long one order may take, all in all. Default: 10s.
@@ -227,7 +226,7 @@ func (m *Midas) hosts(values resolver) ([]string, error) {
 // client makes the way to WeChat.
 func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, error) {
 	if m.TransportRaw == nil {
-		m.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
+		m.TransportRaw = json.RawMessage(`{"protocol":"direct"}`)
 	}
 	module, err := ctx.LoadModule(m, "TransportRaw")
 	if err != nil {

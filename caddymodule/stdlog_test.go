@@ -63,7 +63,7 @@ func loads(t *testing.T, config map[string]any) error {
 // The log of Go's own is pointed at another file by each config, even by one that
 // cannot be used.
 func TestWhatAPeerSendsUnaskedIsNotedAndNotQuoted(t *testing.T) {
-	w, _ := before(t, talkative(t), "replay 0")
+	w, _ := before(t, talkative(t), "replay 0\n transport http")
 	w.reload(strings.Replace(w.config, "http://127.0.0.1:0", w.sidecar, 1)) // the same port for all
 	refused := func(config map[string]any) map[string]any {
 		config["storage"] = map[string]any{"module": "nothing"} // before any app is made

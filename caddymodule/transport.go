@@ -1,0 +1,101 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"midas-sidecar/direct"
+)
+
+// defaultIdle is how many idle connections are kept for each host. Caddy's 32 would
+// make a busier sidecar dial all the time.
+const defaultIdle = 1000
+
+func init() {
+	caddy.RegisterModule(Direct{})
+}
+
+// Direct is a transport for HTTP/1.1 that makes each call on the goroutine of whoever
+// asks, which costs about half of what Caddy's transport "http" does. It takes the same
+// options, but for max_conns_per_host and response_header_timeout, and no version but
+// 1.1. What goes by a proxy (network_proxy, or HTTPS_PROXY in the environment) goes as
+// in "http".
+type Direct struct {
+	reverseproxy.HTTPTransport
+
+	transport *direct.Transport
+}
+
+// CaddyModule returns the Caddy module information.
+func (Direct) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.direct", New: func() caddy.Module { return new(Direct) }}
+}
+
+// Provision sets the transport up.
+func (t *Direct) Provision(ctx caddy.Context) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	t.Versions = []string{"1.1"}
+	if t.KeepAlive == nil {
+		t.KeepAlive = new(reverseproxy.KeepAlive)
+	}
+	if t.KeepAlive.MaxIdleConnsPerHost == 0 {
+		t.KeepAlive.MaxIdleConnsPerHost = defaultIdle
+	}
+	if err := t.HTTPTransport.Provision(ctx); err != nil {
+		return err
+	}
+	t.transport = direct.New(t.Transport)
+	return nil
+}
+
+// check refuses options that would be without effect.
+func (t *Direct) check() error {
+	switch {
+	case len(t.Versions) > 0 && !slices.Equal(t.Versions, []string{"1.1"}):
+		return fmt.Errorf("versions: must be 1.1 for direct, got %q", t.Versions)
+	case t.MaxConnsPerHost != 0:
+		return fmt.Errorf("max_conns_per_host: is not an option of direct")
+	case t.ResponseHeaderTimeout != 0:
+		return fmt.Errorf("response_header_timeout: is not an option of direct; attempt_timeout is what bounds an attempt")
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile reads the block of the transport "http".
+func (t *Direct) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if err := t.HTTPTransport.UnmarshalCaddyfile(d); err != nil {
+		return err
+	}
+	if err := t.check(); err != nil {
+		return d.Err(err.Error())
+	}
+	return nil
+}
+
+// RoundTrip sends the request.
+func (t *Direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.SetScheme(req)
+	return t.transport.RoundTrip(req)
+}
+
+// Cleanup closes the connections that nobody uses.
+func (t *Direct) Cleanup() error {
+	if t.transport != nil {
+		t.transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+var (
+	_ caddy.Provisioner     = (*Direct)(nil)
+	_ caddy.CleanerUpper    = (*Direct)(nil)
+	_ caddyfile.Unmarshaler = (*Direct)(nil)
+	_ http.RoundTripper     = (*Direct)(nil)
+)
