@@ -360,6 +360,7 @@ func TestATokenInUseNeverShowsItself(t *testing.T) {
 		token, err := stable.Token(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, "canary-5ecret-token", token.Reveal())
+		synctest.Wait() // for the fetch to let go of what is printed
 		for _, value := range []any{stable, token, stable.Status(), struct{ s *accesstoken.Stable }{stable}} {
 			shown := printed(value)
 			require.NotContains(t, shown, canary)
