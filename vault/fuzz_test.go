@@ -111,15 +111,13 @@ func found(t *testing.T, mount, read []byte) secrets.Secret {
 		// What comes behind the answer is not Vault's.
 		require.NoError(t, json.NewDecoder(bytes.NewReader(text)).Decode(into))
 	}
-	var about struct {
-		Data struct{ Options map[string]any }
-	}
+	var about, answer struct{ Data map[string]any }
 	decode(mount, &about)
-	var answer struct{ Data map[string]any }
 	decode(read, &answer)
+	options, _ := about.Data["options"].(map[string]any)
 	fields := answer.Data
 	switch {
-	case about.Data.Options["version"] == "2":
+	case options["version"] == "2":
 		fields, _ = answer.Data["data"].(map[string]any)
 	case fields == nil: // the library takes what knows no word of Vault's for data
 		decode(read, &fields)
