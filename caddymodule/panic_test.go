@@ -149,8 +149,7 @@ func (g *guested) keepsSecrets(texts ...string) {
 // mistakes are the ways to panic with a request at hand.
 var mistakes = map[string]mistake{
 	"an index": func(r *http.Request) {
-		values := r.URL.Query()["access_token"]
-		_ = values[len(values)]
+		_ = r.URL.Query()["access_token"][len(r.URL.RawQuery)]
 	},
 	"a type": func(r *http.Request) { _ = any(r.URL).(fmt.Formatter) },
 	"text":   func(r *http.Request) { panic(tell(r)) },

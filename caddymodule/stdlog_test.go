@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +82,7 @@ func TestWhatAPeerSendsUnaskedIsNotedAndNotQuoted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.t = t
-			file := filepath.Join(dir, fmt.Sprint(i))
+			file := filepath.Join(dir, strconv.Itoa(i))
 			c.load(sinking(t, w.config, file))
 			require.Equal(t, "applied", w.do(http.MethodPost, payPath, pay("b1", 1), "Content-Type", "application/json", "Connection", "close").header.Get("Midas-Outcome"))
 			var text []byte
@@ -103,7 +104,7 @@ func TestGosOwnLogIsWithoutWhatItQuotes(t *testing.T) {
 		{"nothing is quoted", "nothing is quoted"},
 		{`half of it "is`, `half of it "is`},
 	} {
-		file := filepath.Join(t.TempDir(), fmt.Sprint(i))
+		file := filepath.Join(t.TempDir(), strconv.Itoa(i))
 		require.NoError(t, loads(t, sinking(t, w.config, file)))
 		log.Print(c.line)
 		text, err := os.ReadFile(file)

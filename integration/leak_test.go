@@ -7,10 +7,12 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,7 +46,9 @@ func TestNoSecretLeavesTheProcess(t *testing.T) {
 		{"a Vault that is away", (*leakWorld).vaultIsAway},
 		{"a Vault that repeats what it is told", (*leakWorld).vaultEchoes},
 		{"values that are none", (*leakWorld).valuesAreBroken},
+		{"orders that are taken back", (*leakWorld).areTakenBack},
 		{"reloads", (*leakWorld).reloads},
+		{"peers that repeat what they are told, after reloads", (*leakWorld).peersAddEchoes},
 		{"callers who hang up", (*leakWorld).callersHangUp},
 	} {
 		began := time.Now()
@@ -56,9 +60,9 @@ func TestNoSecretLeavesTheProcess(t *testing.T) {
 	w.collect()
 
 	for _, told := range []string{
-		"applied", "duplicate", "rejected", "unknown", "not_sent",
+		"applied", "already_applied", "duplicate", "rejected", "unknown", "not_sent",
 		"invalid_request", "unknown_app", "forbidden", "session_missing", "bill_no_conflict",
-		"secrets_unavailable", "token_unavailable", "upstream_unreachable", "outcome_unknown",
+		"secrets_unavailable", "token_unavailable", "upstream_unreachable", "outcome_unknown", "taken_back",
 	} {
 		_, seen := w.seen.Load(told)
 		assert.True(t, seen, "no caller was told %s", told)
@@ -71,6 +75,9 @@ func TestNoSecretLeavesTheProcess(t *testing.T) {
 	}
 	require.Contains(t, w.places.texts["log file"].String(), `"level":"debug"`)
 	require.Contains(t, w.places.texts["log file"].String(), "http.handlers.midas")
+	require.Contains(t, w.places.texts["log file"].String(), `"name":"midas.order_unknown"`)
+	require.Contains(t, w.places.texts["printed by run"].String(), `Unsolicited response received on idle HTTP channel starting with \"…\"`)
+	require.Contains(t, w.places.texts["access log"].String(), "/cgi-bin/midas/pay?x=1\"")
 	require.Contains(t, w.places.texts["autosave.json"].String(), "{file."+w.dir)
 	w.noneFound(t)
 }
@@ -176,7 +183,15 @@ func (w *leakWorld) areRefused() {
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodHead, http.MethodOptions} {
 		w.ask(w.t.Context(), method, w.sidecar+pay, full(""))
 	}
-	w.post(w.sidecar+pay+"?x=1", full(""))
+	for _, name := range w.unlogged {
+		for _, query := range []string{
+			"?" + name + "=%s&x=1", "?x=1&" + name + "=&" + name + "=%s", "?x=1&%%" + fmt.Sprintf("%02x", name[0]) + name[1:] + "=%s",
+			"?x=1&y=2;" + name + "=%s", "?x=1&" + name + "=%%zz%s",
+		} {
+			w.post(w.sidecar+pay+fmt.Sprintf(query, url.QueryEscape(callers)), full(""))
+			w.post(w.sidecar+"/sns/elsewhere"+fmt.Sprintf(query, callers), full(""))
+		}
+	}
 	w.post(w.sidecar+pay, full(""), "Authorization", "Bearer "+callers, "Cookie", "token="+callers)
 	w.post(w.other+"/cgi-bin/midas/cancelpay", full(""))
 	w.post(w.other+pay, `{"openid":"`+player+`","amt":1001,"bill_no":"b"}`)
@@ -286,6 +301,9 @@ var echoes = map[string]func(said string) string{
 		body := `{"errcode":"` + strings.ReplaceAll(said, `"`, "'") + `"}`
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	},
+	"after the answer": func(said string) string {
+		return "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n{}" + said + "\r\n"
+	},
 }
 
 // echo answers with all that it was told, in one line.
@@ -305,17 +323,41 @@ func echo(shape func(said string) string) http.HandlerFunc {
 func (w *leakWorld) weChatEchoes() {
 	for _, path := range []string{"/midas/pay", "/stable_token"} {
 		for _, shape := range echoes {
-			w.mood.Store(&mood{path, echo(shape)})
-			if path != "/midas/pay" {
-				w.forget()
-			}
-			require.NotEqual(w.t, "applied", w.pay())
-			w.ask(w.t.Context(), http.MethodGet, "http://"+w.admin+"/midas/status", "")
+			w.weChatIs(path, echo(shape))
 		}
 	}
-	w.mood.Store(nil)
 	w.forget()
 	w.paysAgain()
+}
+
+// weChatIs lets a mood of WeChat strike.
+func (w *leakWorld) weChatIs(path string, answer http.HandlerFunc) {
+	var struck atomic.Bool
+	w.mood.Store(&mood{path, func(rw http.ResponseWriter, r *http.Request) {
+		struck.Store(true)
+		answer(rw, r)
+	}})
+	require.Eventually(w.t, func() bool {
+		if path != "/midas/pay" {
+			w.forget()
+		}
+		require.NotEqual(w.t, "applied", w.pay())
+		w.ask(w.t.Context(), http.MethodGet, "http://"+w.admin+"/midas/status", "")
+		return struck.Load()
+	}, 15*time.Second, 50*time.Millisecond)
+	w.mood.Store(nil)
+}
+
+// peersAddEchoes is for what goes to Go's own log, which each config without a log of
+// the name default points elsewhere.
+func (w *leakWorld) peersAddEchoes() {
+	w.reload("log {", "log another {")
+	w.paysAgain()
+	w.weChatIs("/midas/pay", echo(echoes["after the answer"]))
+	w.weChatIs("/stable_token", echo(echoes["after the answer"]))
+	w.forget()
+	w.paysAgain()
+	w.vaultIs(echo(echoes["after the answer"]))
 }
 
 // keysChange changes each at WeChat first and in Vault later, or not at all.
@@ -443,12 +485,37 @@ func (w *leakWorld) valuesAreBroken() {
 	w.paysAgain()
 }
 
-func (w *leakWorld) reloads() {
-	reload := func(from, to string) {
-		require.Contains(w.t, w.text, from)
-		w.write(strings.Replace(w.text, from, to, 1))
-		w.command("reload", "--config", w.config, "--address", w.admin)
+// reload changes the config to what it was at first, but for one change.
+func (w *leakWorld) reload(from, to string) {
+	require.Contains(w.t, w.text, from)
+	w.write(strings.Replace(w.text, from, to, 1))
+	w.command("reload", "--config", w.config, "--address", w.admin)
+}
+
+// areTakenBack cancels what has an unknown end, in all ways in which that may go.
+func (w *leakWorld) areTakenBack() {
+	w.reload("deadline 600ms", "deadline 600ms\n on_unknown cancel")
+	w.paysAgain()
+	for _, c := range []struct{ pay, cancel, told string }{
+		{"lost_after", "none", "rejectedtaken_back"},
+		{"lost_before", "none", "rejected"},
+		{"lost_after", "lost_after", "unknownoutcome_unknown"},
+		{"lost_after", "session_90009", "unknownoutcome_unknown"},
+		{"token_40001_replaced", "token_40001_replaced", "rejected"},
+	} {
+		strikes := func(api, kind string) simulator.Rule {
+			return simulator.Rule{API: api, Faults: []simulator.Fault{{Kind: kind}}, Rate: 1}
+		}
+		require.NoError(w.t, w.weChat.Plan(simulator.Plan{Rules: []simulator.Rule{strikes("pay", c.pay), strikes("cancelpay", c.cancel)}}))
+		require.Equal(w.t, c.told, w.pay(), "%s, %s", c.pay, c.cancel)
+		w.look()
 	}
+	w.weChat.Forget()
+	w.reload("midas {", "midas {")
+	w.paysAgain()
+}
+
+func (w *leakWorld) reloads() {
 	closed := "http://127.0.0.1:" + freePort(w.t)
 	for _, change := range [][2]string{
 		{"midas {", "midas {"},
@@ -465,21 +532,21 @@ func (w *leakWorld) reloads() {
 		{"trace", "tracing"},
 		{"midas_health", "midas_wealth"},
 	} {
-		reload(change[0], change[1])
+		w.reload(change[0], change[1])
 		w.paysNot()
 		w.forget()
 		w.paysNot()
 		w.look()
 	}
 	doomed := httptest.NewServer(w.front.Config.Handler)
-	reload("upstream "+w.front.URL, "upstream "+doomed.URL)
+	w.reload("upstream "+w.front.URL, "upstream "+doomed.URL)
 	w.paysAgain()
 	doomed.Close()
-	require.Equal(w.t, "not_sentupstream_unreachable", w.pay())
+	require.Eventually(w.t, func() bool { return w.pay() == "not_sentupstream_unreachable" }, 15*time.Second, 50*time.Millisecond)
 	w.write(w.text)
 	w.command("reload", "--config", w.config, "--address", w.admin, "--force")
 	w.paysAgain()
-	w.ask(w.t.Context(), http.MethodPost, "http://"+w.admin+"/load", `{"apps":{"midas":{"app":{}}}}`)
+	w.ask(w.t.Context(), http.MethodPost, "http://"+w.admin+"/load", `{"admin":{"listen":"`+w.admin+`"},"apps":{"midas":{"app":{}}}}`)
 	for _, body := range []string{`{"appid":"` + appID + `","openid":"` + player + `"}`, `{"appid":"x","openid":"` + player + `"}`, `{"openid":"` + player + `"}`, `{"x":1}`, "x"} {
 		w.post("http://"+w.admin+"/midas/forget", body)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,8 @@ type leakWorld struct {
 	admin   string
 	process *process
 	home    string
+	// unlogged are the parameters of queries that the README's filter leaves out.
+	unlogged []string
 
 	orders atomic.Int32
 	seen   sync.Map // outcomes and problems that callers were told
@@ -160,6 +163,7 @@ func (w *leakWorld) configure() {
 		output stderr
 		format console
 		level DEBUG
+		exclude http.log.access
 	}
 	servers {
 		trace
@@ -189,6 +193,7 @@ func (w *leakWorld) configure() {
 	bind 127.0.0.1
 	log {
 		output file %[2]s/access.json
+		%[10]s
 	}
 	%[9]s
 	midas_health
@@ -199,6 +204,7 @@ func (w *leakWorld) configure() {
 	bind 127.0.0.1
 	log {
 		output file %[2]s/access.json
+		%[10]s
 	}
 	%[9]s
 	handle_path /pass/* {
@@ -218,9 +224,27 @@ func (w *leakWorld) configure() {
 		}
 	}
 }
-`, w.admin, w.dir, w.moody.address, w.role.mount, appID, w.front.URL, w.sidecar, w.other, shown)
+`, w.admin, w.dir, w.moody.address, w.role.mount, appID, w.front.URL, w.sidecar, w.other, shown, w.filter())
 	w.config = filepath.Join(w.dir, "Caddyfile")
 	w.write(w.text)
+}
+
+var deleted = regexp.MustCompile(`delete (\w+)`)
+
+// filter is the one that the README gives for access logs.
+func (w *leakWorld) filter() string {
+	for _, b := range readme(w.t) {
+		if _, after, found := strings.Cut(b.text, "\tlog {\n"); found {
+			filter, _, _ := strings.Cut(after, "\n\t}\n")
+			for _, match := range deleted.FindAllStringSubmatch(filter, -1) {
+				w.unlogged = append(w.unlogged, match[1])
+			}
+			require.Subset(w.t, w.unlogged, []string{"access_token", "signature", "pay_sig", "sig", "mp_sig"})
+			return filter
+		}
+	}
+	require.Fail(w.t, "the README has no filter")
+	return ""
 }
 
 func (w *leakWorld) write(text string) {
