@@ -94,8 +94,12 @@ func (w *work) begin(callers []*caller) {
 		w.due = make(chan time.Time, w.Rate*60) // what is late waits here, and is paid in the end
 		go w.pace()
 	}
-	for _, c := range callers {
+	for i, c := range callers {
 		w.callers.Go(func() { w.callAgainAndAgain(c) })
+		// All at once, thousands would overrun the queue of a socket that listens.
+		if i%100 == 99 {
+			time.Sleep(50 * time.Millisecond)
+		}
 	}
 	if w.Payments > 0 {
 		return

@@ -141,7 +141,7 @@ func (r report) writeCurves(text *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(text, "## Scale: %s\n\nCPU is seconds of the sidecar for 1,000 payments, and its ratio to the first line. Sessions and apps are measured\n"+
-		"with 16 connections, after %d payments.\n\n", r.curves.contender, r.sizes.payments)
+		"with 16 connections, sessions after %d payments, so that what else is remembered is the same.\n\n", r.curves.contender, r.sizes.payments)
 	if r.curves.fewer != "" {
 		text.WriteString(r.curves.fewer + "\n\n")
 	}

@@ -9,7 +9,7 @@ import (
 // sizes are the points of the curves.
 type sizes struct {
 	connections, sessions, apps []int
-	payments                    int // before anything is measured
+	payments                    int // before sessions are measured
 	rounds                      int
 }
 
@@ -68,7 +68,7 @@ func (l *lab) scale(ctx context.Context, o options) (curves, error) {
 
 func (l *lab) scaleOf(ctx context.Context, o options, c contender) (curves, error) {
 	out := curves{contender: c.name}
-	fmt.Fprintf(l.log, "Scale: filling the caches of %d sidecars.\n", len(o.sizes.sessions)+len(o.sizes.apps)+1)
+	fmt.Fprintf(l.log, "Scale: filling the caches of %d sidecars.\n", len(o.sizes.connections)+len(o.sizes.sessions)+len(o.sizes.apps))
 	var proxies []*proxy
 	defer func() {
 		for _, p := range proxies {
@@ -85,15 +85,15 @@ func (l *lab) scaleOf(ctx context.Context, o options, c contender) (curves, erro
 	}
 
 	byConnections := &curve{name: "connections"}
-	p, err := start(1, players, players)
-	if err != nil {
-		return out, err
-	}
 	for _, n := range o.sizes.connections {
 		// The sidecar has one to the caller and one to WeChat for each payment.
 		if possible := (l.files - spareFiles) / 2; n > possible {
 			out.fewer = fmt.Sprintf("%d connections instead of %d: one process can have no more than %d files open here.", possible, n, l.files)
 			n = possible
+		}
+		p, err := start(1, players, players)
+		if err != nil {
+			return out, err
 		}
 		// Each has to open one to WeChat before the cost is what it stays at.
 		warm := warming + time.Duration(n)*time.Millisecond/2
@@ -109,7 +109,7 @@ func (l *lab) scaleOf(ctx context.Context, o options, c contender) (curves, erro
 	}
 	byApps := &curve{name: "apps in the config"}
 	for _, n := range o.sizes.apps {
-		p, err := start(n, players, max(players, o.sizes.payments))
+		p, err := start(n, players, players)
 		if err != nil {
 			return out, err
 		}
