@@ -10,47 +10,22 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
-// errNothingWritten wraps the error of a request of which no byte reached the network.
-var errNothingWritten = errors.New("nothing was written")
-
-// wire counts what is really written to the network, below TLS.
-type wire struct {
-	net.Conn
-	written int64
-}
-
-func (w *wire) Write(b []byte) (int, error) {
-	n, err := w.Conn.Write(b)
-	w.written += int64(n)
-	return n, err
-}
-
-// dialed is a connection with TLS, if there is any, and the wire below, nil where that
-// is not known.
-type dialed struct {
-	net.Conn
-	wire *wire
-}
-
 // conn is a connection that carries one request at a time.
 type conn struct {
-	dialed
-	key    string
-	limit  int64
-	reader *bufio.Reader
-	writer *bufio.Writer
-	left   int64 // how much of a header may still be read, -1 for any number of bytes
-	idle   *idle // nil where it is used once
-	since  time.Time
-}
-
-func newConn(d dialed, key string, limit int64, idle *idle) *conn {
-	c := &conn{dialed: d, key: key, limit: limit, idle: idle}
-	c.reader, c.writer = bufio.NewReader(limited{c}), bufio.NewWriter(d)
-	return c
+	net.Conn // the wire, or TLS on it
+	wire     *wire
+	tls      *tls.ConnectionState // nil without TLS
+	key      string
+	idle     *idle
+	since    time.Time // when it was put there
+	limit    int64
+	reader   *bufio.Reader
+	writer   *bufio.Writer
+	left     int64 // how much of a header may still be read, -1 for any number of bytes
 }
 
 // limited reads no more than a header may have.
@@ -72,10 +47,14 @@ func (l limited) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// errNothingWritten wraps the error of a request of which no byte reached the network.
+var errNothingWritten = errors.New("nothing was written")
+
 // exchange writes the request and reads the answer's header. The end of the request's
 // context ends both, and the connection with them.
 func (c *conn) exchange(req *http.Request) (*http.Response, error) {
-	release := context.AfterFunc(req.Context(), func() { _ = c.SetDeadline(longAgo) })
+	// Closed and not given a deadline, which a wrapped connection may put off again.
+	release := context.AfterFunc(req.Context(), func() { _ = c.wire.Close() })
 	res, err := c.send(req)
 	if err != nil {
 		release()
@@ -85,89 +64,94 @@ func (c *conn) exchange(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	res.Body = &body{ReadCloser: res.Body, conn: c, release: release, keep: !req.Close && !res.Close && res.StatusCode != http.StatusSwitchingProtocols}
+	res.TLS = c.tls
+	b := &body{
+		ReadCloser: res.Body, req: req, conn: c, release: release,
+		keep: !req.Close && !res.Close && res.StatusCode >= 200,
+	}
+	b.atEnd.Store(res.Body == http.NoBody)
+	res.Body = b
 	return res, nil
 }
 
 func (c *conn) send(req *http.Request) (*http.Response, error) {
-	before := c.wire.count()
+	before := c.wire.written
 	err := req.Write(c.writer)
 	if err == nil {
 		err = c.writer.Flush()
 	}
 	if err != nil {
-		if c.wire != nil && c.wire.count() == before {
+		if c.wire.written == before {
 			return nil, fmt.Errorf("%w: %w", errNothingWritten, err)
 		}
 		return nil, err
 	}
-	// More than a few preliminary answers (RFC 9110, 15.2) are a joke at our expense.
-	for range 5 {
-		c.left = c.limit
+	// Once for all, so that preliminary answers have an end.
+	c.left = c.limit
+	for {
 		res, err := http.ReadResponse(c.reader, req)
+		if err != nil && c.left == 0 {
+			return nil, errHeaderTooLarge
+		}
 		if err != nil {
 			return nil, err
 		}
-		c.left = -1
-		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+		if preliminary := res.StatusCode >= 100 && res.StatusCode < 200; !preliminary || res.StatusCode == http.StatusSwitchingProtocols {
+			c.left = -1
 			return res, nil
 		}
 	}
-	return nil, errors.New("there is no end of preliminary answers")
-}
-
-func (w *wire) count() int64 {
-	if w == nil {
-		return 0
-	}
-	return w.written
 }
 
 // quiet tells whether the other side has neither ended a kept connection nor said more
 // than it was asked, which the next request would take for its answer.
 func (c *conn) quiet() bool {
-	if c.wire != nil && !c.wire.silent() {
+	if !c.wire.silent() {
 		return false
 	}
-	if _, secure := c.Conn.(*tls.Conn); !secure {
-		return true
-	}
-	// What TLS has read already, the kernel does not know.
-	if c.SetReadDeadline(longAgo) != nil {
-		return false
-	}
+	// What was read and not yet asked for, in TLS above all, the kernel does not know.
+	c.wire.deaf = true
 	_, err := c.reader.Peek(1)
-	return errors.Is(err, os.ErrDeadlineExceeded) && c.SetReadDeadline(time.Time{}) == nil
+	c.wire.deaf = false
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// body is the body of an answer. At its end the connection is free for others.
+// body is the body of an answer. Once it was read to its end and closed, the connection
+// is free for others.
 type body struct {
 	io.ReadCloser
+	req     *http.Request
 	conn    *conn
 	release func() bool // of the context; false where that has ended
 	keep    bool
-	atEnd   bool
-	closed  bool
+	atEnd   atomic.Bool
+	closed  atomic.Bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.atEnd = true
+	if err == io.EOF { //nolint:errorlint // an error that wraps it is not the end of a body
+		b.atEnd.Store(true)
+	} else if ctx := b.req.Context(); err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return n, err
 }
 
 // Close keeps the connection where the body was read to its end and nothing more came.
+// It may be called while another goroutine reads, to which it then is the end.
 func (b *body) Close() error {
-	if b.closed {
+	if b.closed.Swap(true) {
 		return nil
 	}
-	b.closed = true
 	inTime := b.release()
-	if b.keep && b.atEnd && inTime && b.conn.idle != nil && b.conn.reader.Buffered() == 0 {
+	if b.keep && inTime && b.atEnd.Load() && b.conn.reader.Buffered() == 0 {
 		b.conn.idle.put(b.conn)
-		return nil
+	} else {
+		_ = b.conn.Close()
 	}
-	return b.conn.Close()
+	return nil
 }

@@ -8,19 +8,20 @@ import (
 // idle are the connections that nobody uses, by where they lead. The one that was used
 // last is taken first, so that those that are not needed grow old.
 type idle struct {
-	timeout time.Duration // 0 for as long as the other side keeps them
-	most    int           // for each key, 0 for any number
+	timeout time.Duration
+	most    int // for each key
 
-	mu    sync.Mutex
-	conns map[string][]*conn
-	sweep *time.Timer // runs while there are connections and a timeout
+	mu      sync.Mutex
+	closing bool // since closeAll, until somebody asks for a connection
+	conns   map[string][]*conn
+	sweep   *time.Timer // runs while there are connections
 }
 
 // take returns a connection on which the other side did nothing since, or nil.
 func (i *idle) take(key string) *conn {
 	for {
 		c := i.pop(key)
-		if c == nil || c.quiet() {
+		if c == nil || time.Since(c.since) < i.timeout && c.quiet() {
 			return c
 		}
 		_ = c.Close()
@@ -30,6 +31,7 @@ func (i *idle) take(key string) *conn {
 func (i *idle) pop(key string) *conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.closing = false
 	conns := i.conns[key]
 	if len(conns) == 0 {
 		return nil
@@ -41,51 +43,76 @@ func (i *idle) pop(key string) *conn {
 	return c
 }
 
+// put keeps the connection, or closes it.
 func (i *idle) put(c *conn) {
-	c.since = time.Now()
+	if !i.push(c) {
+		_ = c.Close()
+	}
+}
+
+func (i *idle) push(c *conn) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.most > 0 && len(i.conns[c.key]) >= i.most {
-		_ = c.Close()
-		return
+	if i.closing || c.wire.socket == nil || len(i.conns[c.key]) >= i.most {
+		return false
 	}
 	if i.conns == nil {
 		i.conns = make(map[string][]*conn)
 	}
+	c.since = time.Now()
 	i.conns[c.key] = append(i.conns[c.key], c)
-	if i.timeout > 0 && i.sweep == nil {
+	if i.sweep == nil {
 		i.sweep = time.AfterFunc(i.timeout, i.closeOld)
 	}
+	return true
 }
 
 // closeOld closes the connections that were not used for the timeout, and comes again
-// while there are others.
+// when the oldest of the others will be as old.
 func (i *idle) closeOld() {
+	var old []*conn
+	defer func() { closeEach(old) }()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	left := false
+	now := time.Now()
+	var oldest time.Time
 	for key, conns := range i.conns {
 		n := 0
-		for n < len(conns) && time.Since(conns[n].since) >= i.timeout {
-			_ = conns[n].Close()
+		for n < len(conns) && now.Sub(conns[n].since) >= i.timeout {
 			n++
 		}
-		i.conns[key] = append(conns[:0:0], conns[n:]...)
-		left = left || n < len(conns)
+		old = append(old, conns[:n]...)
+		if n == len(conns) {
+			delete(i.conns, key)
+			continue
+		}
+		i.conns[key] = append([]*conn(nil), conns[n:]...)
+		if since := conns[n].since; oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
 	}
 	i.sweep = nil
-	if left {
-		i.sweep = time.AfterFunc(i.timeout, i.closeOld)
+	if !oldest.IsZero() {
+		i.sweep = time.AfterFunc(i.timeout-now.Sub(oldest), i.closeOld)
 	}
 }
 
+// closeAll closes the connections that nobody uses, and those that come back after the
+// last request: after it nothing stays open.
 func (i *idle) closeAll() {
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	for _, conns := range i.conns {
-		for _, c := range conns {
-			_ = c.Close()
-		}
+	i.closing = true
+	conns := i.conns
+	i.conns = nil
+	i.mu.Unlock()
+	for _, c := range conns {
+		closeEach(c)
 	}
-	clear(i.conns)
+}
+
+// closeEach is not called with the lock held: TLS says goodbye to each.
+func closeEach(conns []*conn) {
+	for _, c := range conns {
+		_ = c.Close()
+	}
 }
