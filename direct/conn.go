@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -47,8 +46,10 @@ func (l limited) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// errNothingWritten wraps the error of a request of which no byte reached the network.
-var errNothingWritten = errors.New("nothing was written")
+// nothingWrittenError is the error of a request of which no byte reached the network.
+type nothingWrittenError struct{ error }
+
+func (e nothingWrittenError) Unwrap() error { return e.error }
 
 // exchange writes the request and reads the answer's header. The end of the request's
 // context ends both, and the connection with them.
@@ -82,7 +83,7 @@ func (c *conn) send(req *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		if c.wire.written == before {
-			return nil, fmt.Errorf("%w: %w", errNothingWritten, err)
+			return nil, nothingWrittenError{err}
 		}
 		return nil, err
 	}

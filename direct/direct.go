@@ -97,11 +97,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			res.Request = asked
 			return res, nil
 		}
-		if !kept || !errors.Is(err, errNothingWritten) {
+		nothing, ok := errors.AsType[nothingWrittenError](err)
+		if !ok {
 			return nil, err
 		}
+		if !kept {
+			return nil, nothing.error
+		}
 		if req = rewound(req); req == nil {
-			return nil, err
+			return nil, nothing.error
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"midas-sidecar/direct"
 	"midas-sidecar/secrets"
 	"midas-sidecar/signer"
 	"midas-sidecar/upstream"
@@ -46,6 +47,26 @@ func plain(t *testing.T) *http.Transport {
 	return transport
 }
 
+// over is what sends for net/http's transport, set up as that is.
+type over func(*http.Transport) http.RoundTripper
+
+// overEach runs a test over each of the transports: what upstream tells must not depend
+// on who sends.
+func overEach(t *testing.T, test func(t *testing.T, by over)) {
+	t.Run("net-http", func(t *testing.T) { test(t, byNetHTTP) })
+	t.Run("direct", func(t *testing.T) { test(t, byDirect(t)) })
+}
+
+func byNetHTTP(base *http.Transport) http.RoundTripper { return base }
+
+func byDirect(t *testing.T) over {
+	return func(base *http.Transport) http.RoundTripper {
+		transport := direct.New(base)
+		t.Cleanup(transport.CloseIdleConnections)
+		return transport
+	}
+}
+
 func client(t *testing.T, transport http.RoundTripper, hosts ...string) *upstream.Client {
 	t.Helper()
 	c, err := upstream.New(hosts, transport)
@@ -54,9 +75,9 @@ func client(t *testing.T, transport http.RoundTripper, hosts ...string) *upstrea
 }
 
 // send sends the message once to a host, as one that has a long time for it.
-func send(t *testing.T, host string) upstream.Exchange {
+func send(t *testing.T, by over, host string) upstream.Exchange {
 	t.Helper()
-	return client(t, plain(t), host).Send(t.Context(), 0, message)
+	return client(t, by(plain(t)), host).Send(t.Context(), 0, message)
 }
 
 // soon returns a context that ends before any test gets bored.
