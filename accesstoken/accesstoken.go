@@ -53,6 +53,7 @@ type Stable struct {
 	secret AppSecret
 	asker  atomic.Pointer[Asker]
 	gate   *gate.Gate
+	log    *slog.Logger
 
 	now   atomic.Pointer[state]
 	fetch singleflight.Group
@@ -76,10 +77,10 @@ type state struct {
 // New returns the token of the app with the appid. log is told when the token
 // begins to be out of reach and when that ends.
 func New(appID string, secret AppSecret, asker Asker, log *slog.Logger) *Stable {
-	s := &Stable{appID: appID, secret: secret}
+	s := &Stable{appID: appID, secret: secret, log: log.With("appid", appID)}
 	s.now.Store(new(state))
 	s.SetAsker(asker)
-	log = slog.New(dated{log.With("appid", appID).Handler(), s.goodUntil})
+	log = slog.New(dated{s.log.Handler(), s.goodUntil})
 	s.gate = gate.New(log, "access_token cannot be had", "access_token can be had again", gate.NewPace(pause))
 	return s
 }

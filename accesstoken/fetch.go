@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -13,6 +14,8 @@ import (
 	"midas-sidecar/secrets"
 	"midas-sidecar/wechat"
 )
+
+var errPanic = errors.New("asking for the access_token ended in a panic")
 
 // refresh fetches the token, once however many ask, whoever of them goes away.
 func (s *Stable) refresh() <-chan singleflight.Result {
@@ -104,9 +107,16 @@ func (s *Stable) ask(ctx context.Context, refused secrets.Value) state {
 	return s.askWith(ctx, corrected)
 }
 
-func (s *Stable) askWith(ctx context.Context, secret secrets.Value) state {
+func (s *Stable) askWith(ctx context.Context, secret secrets.Value) (next state) {
 	// The token's life begins before its answer is here.
 	asked := time.Now()
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			// Nobody else would catch it here, and its value may hold a secret.
+			s.log.Error("panic", "type", fmt.Sprintf("%T", mistake), "stack", string(debug.Stack()))
+			next = state{asked: asked, err: errPanic}
+		}
+	}()
 	answer, err := (*s.asker.Load()).Ask(ctx, wechat.StableToken(s.appID, secret))
 	if err != nil {
 		return state{asked: asked, err: fmt.Errorf("asking for the access_token: %w", gate.Steady(err))}

@@ -27,6 +27,11 @@ func (m *Midas) emit(name string, data map[string]any) {
 	leave := m.lasting.calls.Enter()
 	go func() {
 		defer leave()
+		defer func() {
+			if mistake := recover(); mistake != nil {
+				logPanic(m.ctx.Logger(), mistake)
+			}
+		}()
 		m.events.Emit(m.ctx, name, data)
 	}()
 }

@@ -143,12 +143,16 @@ func (h *Handler) process(r *http.Request, c call) (answer payment.Answer) {
 	quietStdLog()
 	defer func() {
 		if mistake := recover(); mistake != nil {
-			// Its value may hold a secret.
-			h.logger.Error("panic", zap.String("type", fmt.Sprintf("%T", mistake)), zap.Stack("stack"))
+			logPanic(h.logger, mistake)
 			answer = payment.Interrupted(c.request, errors.New("panic"))
 		}
 	}()
 	return h.midas.processor.Process(r.Context(), c.request, c.game.credentials)
+}
+
+// logPanic says what a panic was and where, not its value, which may hold a secret.
+func logPanic(log *zap.Logger, mistake any) {
+	log.Error("panic", zap.String("type", fmt.Sprintf("%T", mistake)), zap.Stack("stack"))
 }
 
 // tell emits the event of an order whose end is unknown.

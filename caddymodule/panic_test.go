@@ -33,11 +33,11 @@ func init() {
 // mistake is what a guest does while it holds a request: it may panic.
 type mistake func(r *http.Request)
 
-// fragile is a guest's transport, which makes its mistakes before a payment is sent
-// and after it is answered.
+// fragile is a guest's transport, which makes its mistakes before it asks for a token,
+// before a payment is sent and after it is answered.
 type fragile struct{}
 
-var beforeSending, afterSending atomic.Pointer[mistake]
+var beforeAsking, beforeSending, afterSending atomic.Pointer[mistake]
 
 func (fragile) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.fragile", New: func() caddy.Module { return new(fragile) }}
@@ -47,6 +47,7 @@ func (*fragile) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 
 func (*fragile) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Path == wechat.StableTokenPath {
+		(*beforeAsking.Load())(r)
 		return http.DefaultTransport.RoundTrip(r)
 	}
 	(*beforeSending.Load())(r)
@@ -101,6 +102,7 @@ func withGuests(t *testing.T) *guested {
 // makes sets the guests' mistakes, nil for none.
 func (g *guested) makes(before, after, handling mistake) {
 	none := mistake(func(*http.Request) {})
+	beforeAsking.Store(&none)
 	for place, m := range map[*atomic.Pointer[mistake]]mistake{&beforeSending: before, &afterSending: after, &afterHandling: handling} {
 		if m == nil {
 			m = none
@@ -235,4 +237,33 @@ func TestAPanicOfAnotherHandlerTellsNoSecretAndUndoesNoOrder(t *testing.T) {
 	require.Contains(t, g.log(), "panic serving")
 	g.keepsSecrets(a.body, fmt.Sprint(a.header))
 	requireAtRest(t)
+}
+
+// The order is not sent, for there is no token, and the process goes on.
+func TestAPanicWhileATokenIsAskedForIsCaughtAndTellsNoSecret(t *testing.T) {
+	g := withGuests(t)
+	ask := mistake(func(r *http.Request) { panic(tell(r)) })
+	beforeAsking.Store(&ask)
+	a := g.post(payPath, pay("b1", 1))
+	require.Equal(t, "token_unavailable", a.Error)
+	require.Equal(t, "not_sent", a.header.Get("Midas-Outcome"))
+
+	require.Contains(t, g.log(), "RoundTrip", "the stack")
+	g.keepsSecrets(a.body, fmt.Sprint(a.header))
+	requireAtRest(t)
+}
+
+func TestAPanicOfASubscriberEndsNothing(t *testing.T) {
+	g := withGuests(t)
+	came := make(chan struct{}, 1)
+	g.listenWith(func(e caddy.Event) {
+		came <- struct{}{}
+		panic(e)
+	}, "midas.order_unknown")
+	g.makes(nil, func(*http.Request) { panic("lost") }, nil)
+	require.Equal(t, "unknown", g.post(payPath, pay("b1", 1)).header.Get("Midas-Outcome"))
+	<-came
+	requireAtRest(t)
+	g.makes(nil, nil, nil)
+	require.Equal(t, "already_applied", g.post(payPath, pay("b1", 1)).header.Get("Midas-Outcome"))
 }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -61,9 +62,9 @@ func (t *Direct) check() error {
 	case len(t.Versions) > 0 && !slices.Equal(t.Versions, []string{"1.1"}):
 		return fmt.Errorf("versions: must be 1.1 for direct, got %q", t.Versions)
 	case t.MaxConnsPerHost != 0:
-		return fmt.Errorf("max_conns_per_host: is not an option of direct")
+		return errors.New("max_conns_per_host: is not an option of direct")
 	case t.ResponseHeaderTimeout != 0:
-		return fmt.Errorf("response_header_timeout: is not an option of direct; attempt_timeout is what bounds an attempt")
+		return errors.New("response_header_timeout: is not an option of direct; attempt_timeout is what bounds an attempt")
 	}
 	return nil
 }

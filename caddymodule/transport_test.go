@@ -60,7 +60,7 @@ func newStorm(t *testing.T, transport, scheme string) *storm {
 		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 		require.NoError(t, os.WriteFile(strings.Fields(trust)[3], ca, 0o600))
 	}
-	w, _ := before(t, server.URL, "deadline 1500ms\n attempt_timeout 400ms\n transport "+transport+trust)
+	w, _ := before(t, server.URL, "deadline 3s\n attempt_timeout 1s\n transport "+transport+trust)
 	w.weChat = weChat
 	require.Equal(t, "applied", w.post("/cgi-bin/midas/pay", pay("warm", 1)).header.Get("Midas-Outcome"))
 	s := &storm{w, map[string]string{}}
