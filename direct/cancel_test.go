@@ -184,3 +184,29 @@ func TestWhoGoesAtTheLastMomentHarmsNobody(t *testing.T) {
 		}
 	})
 }
+
+// watched is a context that knows how many wait for its end.
+type watched struct {
+	context.Context
+	waiting atomic.Int32
+}
+
+func (w *watched) Done() <-chan struct{} { return make(chan struct{}) }
+
+func (w *watched) AfterFunc(func()) (stop func() bool) {
+	w.waiting.Add(1)
+	return func() bool { return w.waiting.Add(-1) == 0 }
+}
+
+// A caller's context may last for long, and must not gather what was done under it.
+func TestNothingWaitsForAContextAfterwards(t *testing.T) {
+	for name, says := range map[string]string{"an answer": answer(""), "none": "x\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "http", func(p *peer) { p.heard(); p.say(says) })
+			ctx := &watched{Context: t.Context()}
+			_, err := read(w.RoundTrip(w.order(ctx, "/")))
+			require.Equal(t, name == "none", err != nil)
+			require.Zero(t, ctx.waiting.Load())
+		})
+	}
+}

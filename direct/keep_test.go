@@ -182,6 +182,8 @@ func TestWhatEitherSideEndsIsNotKept(t *testing.T) {
 	}{
 		"the server says so":  {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", func(*http.Request) {}},
 		"HTTP/1.0":            {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", func(*http.Request) {}},
+		"another protocol":    {"HTTP/1.1 101 Switching Protocols\r\n\r\n", func(*http.Request) {}},
+		"a status below all":  {"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n", func(*http.Request) {}},
 		"the request says so": {answer(""), func(req *http.Request) { req.Close = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,6 +244,26 @@ func TestAConnectionMayHaveTimesOfItsOwn(t *testing.T) {
 		_, err := w.RoundTrip(w.order(ctx, "/"))
 		require.ErrorIs(t, err, context.Canceled)
 		require.EqualValues(t, 1, w.dialed.Load())
+	})
+}
+
+// The next read would give itself an hour: who goes before it begins must end it, too.
+func TestWhoGoesBetweenTwoReadsEndsTheSecond(t *testing.T) {
+	overBoth(t, func(t *testing.T, scheme string) {
+		w := newWorld(t, scheme, func(p *peer) {
+			p.heard()
+			p.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+			<-t.Context().Done()
+		}, wrapped(func(c *counted) net.Conn { return slow{c} }))
+		ctx, cancel := context.WithCancel(t.Context())
+		res, err := w.RoundTrip(w.order(ctx, "/"))
+		require.NoError(t, err)
+		_, err = res.Body.Read(make([]byte, 1))
+		require.NoError(t, err)
+		cancel()
+		require.Eventually(t, func() bool { return w.open() == 0 }, 10*time.Second, time.Millisecond)
+		_, err = read(res, nil)
+		require.ErrorIs(t, err, context.Canceled)
 	})
 }
 
