@@ -187,8 +187,8 @@ func TestWhoGoesAtTheLastMomentHarmsNobody(t *testing.T) {
 
 // watched is a context that knows how many wait for its end.
 type watched struct {
-	context.Context
-	waiting atomic.Int32
+	context.Context //nolint:containedctx // it is one
+	waiting         atomic.Int32
 }
 
 func (w *watched) Done() <-chan struct{} { return make(chan struct{}) }
