@@ -82,7 +82,7 @@ func send(t *testing.T, by over, host string) upstream.Exchange {
 
 // soon returns a context that ends before any test gets bored.
 func soon(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
 }
