@@ -45,16 +45,18 @@ func publish(r *http.Request, c call, answer payment.Answer) {
 	if !ok {
 		return
 	}
+	// Held by the request, so no more of the order than these.
+	outcome, errcode, attempts, api := answer.Outcome, answer.Errcode, answer.Attempts, c.endpoint.API
 	replacer.Map(func(key string) (any, bool) {
 		switch key {
 		case "http.midas.outcome":
-			return string(answer.Outcome), true
+			return string(outcome), true
 		case "http.midas.errcode":
-			return answer.Errcode, true
+			return errcode, true
 		case "http.midas.attempts":
-			return answer.Attempts, true
+			return attempts, true
 		case "http.midas.api":
-			return c.endpoint.API.Name, true
+			return api.Name, true
 		}
 		return nil, false
 	})
@@ -67,26 +69,36 @@ func (h *Handler) log(c call, answer payment.Answer, took time.Duration) {
 	if line == nil {
 		return
 	}
-	fields := []zap.Field{
-		zap.String("appid", c.game.appID),
-		zap.Stringer("api", c.endpoint.API),
-		zap.String("environment", string(c.endpoint.Environment)),
-		zap.String("bill_no", c.request.BillNo()),
-		zap.String("outcome", string(answer.Outcome)),
-		zap.Int("errcode", answer.Errcode),
-		zap.Int("attempts", answer.Attempts),
-		zap.Duration("duration", took),
+	line.Write(zap.Inline(orderLine{&c, &answer, took}))
+}
+
+// orderLine is what the line of an order says.
+type orderLine struct {
+	call   *call
+	answer *payment.Answer
+	took   time.Duration
+}
+
+// MarshalLogObject names the fields.
+func (l orderLine) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	to.AddString("appid", l.call.game.appID)
+	to.AddString("api", l.call.endpoint.API.Name)
+	to.AddString("environment", string(l.call.endpoint.Environment))
+	to.AddString("bill_no", l.call.request.BillNo())
+	to.AddString("outcome", string(l.answer.Outcome))
+	to.AddInt("errcode", l.answer.Errcode)
+	to.AddInt("attempts", l.answer.Attempts)
+	to.AddDuration("duration", l.took)
+	if l.answer.Replayed {
+		to.AddBool("replayed", true)
 	}
-	if answer.Replayed {
-		fields = append(fields, zap.Bool("replayed", true))
+	if l.answer.Problem != "" {
+		to.AddString("error", string(l.answer.Problem))
 	}
-	if answer.Problem != "" {
-		fields = append(fields, zap.String("error", string(answer.Problem)))
+	if l.answer.Cause != nil {
+		to.AddString("cause", l.answer.Cause.Error())
 	}
-	if answer.Cause != nil {
-		fields = append(fields, zap.NamedError("cause", answer.Cause))
-	}
-	line.Write(fields...)
+	return nil
 }
 
 // level is higher where somebody has to do something.

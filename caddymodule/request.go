@@ -66,9 +66,11 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		return nil, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
 	}
-	tooLarge := &refused{payment.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
+	tooLarge := func() error {
+		return &refused{payment.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
+	}
 	if r.ContentLength > h.maxBody {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	if !isJSON(r.Header) {
 		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
@@ -76,14 +78,25 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-encoding: must not be sent"}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, h.maxBody+1))
+	body, err := readBytes(r, h.maxBody+1)
 	if err != nil {
 		return nil, &wechat.FieldError{Field: "body", Rule: "ended before it was complete"}
 	}
 	if int64(len(body)) > h.maxBody {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	return body, nil
+}
+
+// readBytes reads a body, or as much of it as limit. One that says how long it is needs
+// no room to grow.
+func readBytes(r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength < 0 {
+		return io.ReadAll(io.LimitReader(r.Body, limit))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 // isJSON tells whether that is the one type that a request says it has. A page in a

@@ -113,9 +113,13 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		<-known.done
 		return known.answer
 	}
-	// Until the end is known: what a panic leaves behind is honest, too.
-	answer := Interrupted(order, nil)
-	defer func() { p.Memory.settle(known, answer, p.Replay) }()
+	var answer Answer
+	defer func() {
+		if answer.Outcome == "" {
+			answer = Interrupted(order, nil) // what a panic leaves behind is honest, too
+		}
+		p.Memory.settle(known, answer, p.Replay)
+	}()
 	answer = p.pursue(ctx, order, creds, before)
 	if p.CancelUnknown && order.Endpoint().API == wechat.Pay && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
 		p.Memory.takeBack(known)

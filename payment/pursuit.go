@@ -122,6 +122,10 @@ func read(e upstream.Exchange, api *wechat.API) (reply, error) {
 	if e.Err != nil {
 		return reply{}, e.Err
 	}
+	if e.Status < 200 || e.Status > 599 || 300 <= e.Status && e.Status < 400 {
+		// Redirects and what is no status at all: no caller could make sense of them.
+		return reply{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
+	}
 	answer, err := wechat.ReadAnswer(e.Body)
 	if err != nil {
 		return reply{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)

@@ -75,7 +75,7 @@ func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound)
 		if connection.http2.Load() {
 			return nil, errSentOnce
 		}
-		return io.NopCloser(bytes.NewReader(message.Body())), nil
+		return newBody(message), nil
 	}
 
 	res, err := c.transport.RoundTrip(req)
@@ -99,15 +99,34 @@ func read(res *http.Response) ([]byte, error) {
 		// What follows is no answer, and net/http no longer watches the clock.
 		return nil, errors.New("the answer switches to another protocol")
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if res.ContentLength > maxAnswer {
+		return nil, errTooLarge
+	}
+	if res.ContentLength <= 0 { // unknown, or none, or never set
+		return readToEnd(res.Body)
+	}
+	answer := make([]byte, res.ContentLength)
+	if _, err := io.ReadFull(res.Body, answer); err != nil {
+		return nil, lost(err)
+	}
+	// Only its end frees the connection.
+	_, _ = res.Body.Read(make([]byte, 1))
+	return answer, nil
+}
+
+// readToEnd reads an answer that does not say how long it is.
+func readToEnd(body io.Reader) ([]byte, error) {
+	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	if err != nil {
 		return nil, lost(err)
 	}
-	if len(body) > maxAnswer {
-		return nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	if len(answer) > maxAnswer {
+		return nil, errTooLarge
 	}
-	return body, nil
+	return answer, nil
 }
+
+var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 
 // Ask sends a message that may be repeated without harm, to one host after the
 // other until one answers. Each gets its share of the time that is left, so that
@@ -141,15 +160,29 @@ func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outb
 		Method: http.MethodPost,
 		URL:    &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
 		Host:   host.Host,
-		Header: http.Header{
-			"Content-Type": {"application/json"},
-			"User-Agent":   {"midas-sidecar"},
-		},
-		Body:          io.NopCloser(bytes.NewReader(message.Body())),
+		Header:        header,
+		Body:          newBody(message),
 		ContentLength: int64(len(message.Body())),
 	}
 	return req.WithContext(ctx)
 }
+
+// header is the same for all: an http.RoundTripper must not change it.
+var header = http.Header{
+	"Content-Type": {"application/json"},
+	"User-Agent":   {"midas-sidecar"},
+}
+
+// body is a message's body on its way out.
+type body struct{ bytes.Reader }
+
+func newBody(message wechat.Outbound) *body {
+	b := new(body)
+	b.Reset(message.Body())
+	return b
+}
+
+func (*body) Close() error { return nil }
 
 var errSentOnce = errors.New("the server did not accept the message")
 

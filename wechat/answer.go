@@ -1,7 +1,6 @@
 package wechat
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"strconv"
@@ -22,55 +21,53 @@ var errUnreadable = errors.New("the answer is not a JSON object with an errcode"
 // not exactly one JSON object with an integer errcode says nothing about the
 // order, and is an error.
 func ReadAnswer(body []byte) (Answer, error) {
-	members, err := readObject(body)
-	if err != nil {
-		return Answer{}, err
+	var a Answer
+	code := errNoErrcode
+	err := eachMember(body, func(name string, value jsontext.Value) {
+		switch name {
+		case "errcode":
+			a.Errcode, code = strconv.Atoi(string(value))
+		case "errmsg":
+			a.Errmsg = stringOf(value)
+		}
+	})
+	if err != nil || code != nil {
+		return Answer{}, errUnreadable
 	}
-	code, err := errcodeOf(members)
-	if err != nil {
-		return Answer{}, err
-	}
-	return Answer{Errcode: code, Errmsg: stringOf(members["errmsg"])}, nil
+	return a, nil
 }
 
-// errcodeOf returns the errcode among the members of an answer.
-func errcodeOf(members map[string]jsontext.Value) (int, error) {
-	code, err := strconv.Atoi(string(members["errcode"]))
-	if err != nil {
-		return 0, errUnreadable
-	}
-	return code, nil
-}
+// errNoErrcode stands until an errcode was found.
+var errNoErrcode = errors.New("no errcode")
 
-// readObject returns the members of the one JSON object in body, unparsed.
-func readObject(body []byte) (map[string]jsontext.Value, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(body))
-	if d.PeekKind() != '{' {
-		return nil, errUnreadable
+// eachMember tells the members of the one JSON object in body. They are good until
+// the next one is told.
+func eachMember(body []byte, tell func(name string, value jsontext.Value)) error {
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.source.Reset(body)
+	d.json.Reset(&d.source)
+	if d.json.PeekKind() != '{' {
+		return errUnreadable
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, errUnreadable
-	}
-	members := make(map[string]jsontext.Value)
-	for d.PeekKind() == '"' {
-		name, err := d.ReadToken()
+	d.readToken()
+	for d.syntax == nil && d.json.PeekKind() == '"' {
+		quoted, err := d.json.ReadValue()
 		if err != nil {
-			return nil, errUnreadable
+			return errUnreadable
 		}
-		key := name.String()
-		value, err := d.ReadValue()
+		d.name, _ = jsontext.AppendUnquote(d.name[:0], quoted)
+		value, err := d.json.ReadValue()
 		if err != nil {
-			return nil, errUnreadable
+			return errUnreadable
 		}
-		members[key] = value.Clone()
+		tell(string(d.name), value)
 	}
-	if _, err := d.ReadToken(); err != nil { // the object's end
-		return nil, errUnreadable
+	d.readToken() // the object's end
+	if _, err := d.json.ReadToken(); d.syntax != nil || !errors.Is(err, io.EOF) {
+		return errUnreadable
 	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errUnreadable
-	}
-	return members, nil
+	return nil
 }
 
 // stringOf returns the text of a JSON string, "" for anything else.

@@ -42,20 +42,31 @@ func StableToken(appID string, appSecret secrets.Value) Outbound {
 // ReadToken reads the answer to StableToken: a token and how long it is good for.
 // The error names WeChat's errcode where there is one, and quotes nothing else.
 func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error) {
-	members, err := readObject(body)
-	if err != nil {
+	var errcode int
+	var seconds uint64
+	noLife := errNoLife
+	err = eachMember(body, func(name string, value jsontext.Value) {
+		switch name {
+		case "access_token":
+			token = secrets.NewValue(stringOf(value))
+		case "expires_in":
+			seconds, noLife = strconv.ParseUint(string(value), 10, 31)
+		case "errcode":
+			errcode, _ = strconv.Atoi(string(value))
+		}
+	})
+	switch {
+	case err != nil:
 		return secrets.Value{}, 0, fmt.Errorf("reading the token: %w", err)
-	}
-	if code, err := errcodeOf(members); err == nil && code != 0 {
-		return secrets.Value{}, 0, TokenError{code}
-	}
-	token = secrets.NewValue(stringOf(members["access_token"]))
-	seconds, err := strconv.ParseUint(string(members["expires_in"]), 10, 31)
-	if token.IsZero() || err != nil {
-		return secrets.Value{}, 0, errors.New("reading the token: the answer has no access_token or no expires_in")
+	case errcode != 0:
+		return secrets.Value{}, 0, TokenError{errcode}
+	case token.IsZero(), noLife != nil:
+		return secrets.Value{}, 0, errNoLife
 	}
 	return token, time.Duration(seconds) * time.Second, nil
 }
+
+var errNoLife = errors.New("reading the token: the answer has no access_token or no expires_in")
 
 // TokenError says that WeChat gives no access_token. Its errmsg is left out: it
 // may quote what was sent.
