@@ -38,6 +38,7 @@ var contenders = []contender{
 	{name: nameDirect},
 	{name: nameCaddy, config: "caddy.Caddyfile"},
 	{name: "midas-sidecar", config: "sidecar.Caddyfile", signs: true, sidecar: true},
+	{name: "midas-sidecar, transport http", config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
 	{name: nameNginx, config: "nginx.conf"},
 	{name: nameLua, config: "nginx.conf", signs: true},
 }

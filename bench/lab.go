@@ -31,21 +31,24 @@ type lab struct {
 	skipped  map[string]string // contender → why
 }
 
-func newLab(ctx context.Context, log io.Writer) (*lab, error) {
+func newLab(ctx context.Context, pin bool, log io.Writer) (*lab, error) {
 	dir, err := os.MkdirTemp("", "midas-bench-")
 	if err != nil {
 		return nil, err
 	}
 	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), log: log, skipped: make(map[string]string)}
-	if err := l.open(ctx); err != nil {
+	if err := l.open(ctx, pin); err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *lab) open(ctx context.Context) error {
-	l.proxyCPUs, l.otherCPUs, l.unpinned = splitCPUs()
+func (l *lab) open(ctx context.Context, pin bool) error {
+	l.unpinned = "they share, as a game server and its sidecar do"
+	if pin {
+		l.proxyCPUs, l.otherCPUs, l.unpinned = splitCPUs()
+	}
 	l.workers = max(len(l.proxyCPUs), 1)
 	if l.unpinned != "" {
 		l.workers = runtime.NumCPU()

@@ -53,6 +53,7 @@ type options struct {
 	only      *regexp.Regexp
 	withScale bool
 	sizes     sizes
+	pin       bool // the proxies to CPUs of their own
 	out       string
 	command   string // as it was typed, for the result
 }
@@ -65,6 +66,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	rate := flags.Int("rate", 1000, "payments a second in the open loop")
 	only := flags.String("only", "", "regexp of the contenders to measure (caddy and direct are always)")
 	scale := flags.Bool("scale", true, "also measure many connections, sessions and apps")
+	pin := flags.Bool("pin", false, "keep the proxy on one half of the CPUs and all else on the other; without it they share, as a game server and its sidecar do")
 	quick := flags.Bool("quick", false, "one short round of everything, to see that it works: the figures mean nothing")
 	out := flags.String("out", filepath.Join("bench", "RESULTS.md"), "where the result goes; the chart goes beside it")
 	if err := flags.Parse(args); err != nil {
@@ -79,7 +81,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	o := options{
 		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), rate: *rate,
-		only: pattern, withScale: *scale, sizes: allSizes, out: *out,
+		only: pattern, withScale: *scale, sizes: allSizes, pin: *pin, out: *out,
 		command: strings.Join(append([]string{"go run ./bench"}, args...), " "),
 	}
 	if *quick {
@@ -94,7 +96,7 @@ func bench(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := newLab(ctx, stderr)
+	l, err := newLab(ctx, o.pin, stderr)
 	if err != nil {
 		return err
 	}
