@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"cmp"
 	"crypto/tls"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -32,6 +34,40 @@ func warnOfExposure(ctx caddy.Context, log *slog.Logger) {
 				"server", name, "listen", exposed)
 		}
 	}
+}
+
+// warnOfAdmin logs a line where Caddy's admin API listens on a port. Whoever reaches it
+// needs no credentials to send orders, and the secrets they carry, to a host of his own,
+// or to have files shown to him that only the sidecar may read.
+func warnOfAdmin(ctx caddy.Context, log *slog.Logger) {
+	listen := adminListen(ctx)
+	if address, err := caddy.ParseNetworkAddress(listen); listen != "" && err == nil && !address.IsUnixNetwork() {
+		log.Warn("every program that reaches this port, the game server's too, can change the config through Caddy's admin API, and so take the keys: "+
+			"write the global option admin off, or admin unix//run/midas/admin.sock|0600", "listen", listen)
+	}
+}
+
+// adminListen is where the admin API listens, and empty where there is none. Caddy has
+// no other way to tell its modules what stands beside the apps: a Caddy that keeps it
+// elsewhere leaves this empty.
+func adminListen(ctx caddy.Context) string {
+	admin := field(field(reflect.ValueOf(ctx), "cfg"), "Admin")
+	if disabled := field(admin, "Disabled"); disabled.Kind() != reflect.Bool || disabled.Bool() {
+		return ""
+	}
+	listen, err := resolver{}.text(field(admin, "Listen").String())
+	if err != nil {
+		return "" // Caddy has refused it
+	}
+	return cmp.Or(listen, caddy.DefaultAdminListen)
+}
+
+// field is a field of a struct or of what points to one, if there is such a field.
+func field(of reflect.Value, name string) reflect.Value {
+	if of = reflect.Indirect(of); of.Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	return of.FieldByName(name)
 }
 
 // exposedAddresses are those of a server at which anyone can reach our handler.

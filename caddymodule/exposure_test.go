@@ -228,11 +228,49 @@ func TestTheHTTPPortIsWarnedOfThoughTheServerHasCertificates(t *testing.T) {
 	require.Empty(t, with(port+1))
 }
 
+func TestAnAdminAPIThatListensOnAPortIsWarnedOf(t *testing.T) {
+	t.Setenv("ADMIN_HOST", "localhost")
+	standard := caddy.DefaultAdminListen
+	caddy.DefaultAdminListen = "localhost:0"
+	t.Cleanup(func() { caddy.DefaultAdminListen = standard })
+	for name, c := range map[string]struct{ options, listen string }{
+		"where nothing is said of it": {"", "localhost:0"},
+		"with an option but no place": {"admin {\n enforce_origin\n }", "localhost:0"},
+		"on loopback":                 {"admin 127.0.0.1:0", "127.0.0.1:0"},
+		"on every interface":          {"admin :0", ":0"},
+		"at a placeholder":            {"admin {env.ADMIN_HOST}:0", "localhost:0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, []string{c.listen}, adminWarnings(t, c.options))
+		})
+	}
+}
+
+func TestAnAdminAPIThatOtherUsersCannotReachIsNotWarnedOf(t *testing.T) {
+	require.Empty(t, adminWarnings(t, "admin off"))
+	require.Empty(t, adminWarnings(t, "admin unix/"+filepath.Join(t.TempDir(), "admin.sock")+"|0600"))
+}
+
+// adminWarnings starts a sidecar with this option in place of "admin off", and returns the
+// addresses of the admin API that its log warns of.
+func adminWarnings(t *testing.T, option string) (addresses []string) {
+	t.Helper()
+	config, log := exposureConfig(t, option, "")
+	for _, w := range warnings(t, config, log) {
+		if strings.Contains(w.Msg, "admin API") {
+			var listen string
+			require.NoError(t, json.Unmarshal(w.Listen, &listen))
+			addresses = append(addresses, listen)
+		}
+	}
+	return addresses
+}
+
 // exposed starts a sidecar with these sites, and returns the addresses that its log
 // warns of.
 func exposed(t *testing.T, sites string, options ...string) []string {
 	t.Helper()
-	config, log := exposureConfig(t, strings.Join(options, "\n"), sites)
+	config, log := exposureConfig(t, "admin off\n"+strings.Join(options, "\n"), sites)
 	return warnedOf(t, config, log)
 }
 
@@ -240,7 +278,7 @@ func exposed(t *testing.T, sites string, options ...string) []string {
 // strings.NewReplacer: what a Caddyfile cannot say.
 func exposedWith(t *testing.T, sites string, oldNew ...string) []string {
 	t.Helper()
-	config, log := exposureConfig(t, "", sites)
+	config, log := exposureConfig(t, "admin off", sites)
 	for i := 0; i < len(oldNew); i += 2 {
 		require.Contains(t, string(config), oldNew[i])
 	}
@@ -251,7 +289,6 @@ func exposureConfig(t *testing.T, options, sites string) (config []byte, log str
 	t.Helper()
 	log = filepath.Join(t.TempDir(), "log")
 	config, err := adapt(fmt.Sprintf(`{
-		admin off
 		persist_config off
 		auto_https off
 		log {
@@ -273,23 +310,38 @@ func exposureConfig(t *testing.T, options, sites string) (config []byte, log str
 
 func warnedOf(t *testing.T, config []byte, log string) (addresses []string) {
 	t.Helper()
+	for _, w := range warnings(t, config, log) {
+		if strings.HasPrefix(w.Msg, "anyone who reaches this listener can spend players' coins") {
+			var listen []string
+			require.NoError(t, json.Unmarshal(w.Listen, &listen))
+			require.NotEmpty(t, listen)
+			addresses = append(addresses, listen...)
+		}
+	}
+	return addresses
+}
+
+// warning is a line of the log.
+type warning struct {
+	Level, Msg, Field string
+	Listen            json.RawMessage
+}
+
+// warnings starts a sidecar and returns what its log warns of.
+func warnings(t *testing.T, config []byte, log string) (all []warning) {
+	t.Helper()
 	require.NoError(t, caddy.Load(config, true))
 	require.NoError(t, caddy.Stop())
 	text, err := os.ReadFile(log)
 	require.NoError(t, err)
 	for line := range strings.Lines(string(text)) {
-		var entry struct {
-			Level, Msg string
-			Listen     []string
-		}
-		require.NoError(t, json.Unmarshal([]byte(line), &entry))
-		if strings.HasPrefix(entry.Msg, "anyone who reaches this listener can spend players' coins") {
-			require.Equal(t, "warn", entry.Level)
-			require.NotEmpty(t, entry.Listen)
-			addresses = append(addresses, entry.Listen...)
+		var w warning
+		require.NoError(t, json.Unmarshal([]byte(line), &w))
+		if w.Level == "warn" {
+			all = append(all, w)
 		}
 	}
-	return addresses
+	return all
 }
 
 // serverTLS is a line of TLS with a certificate of the test's, which signs itself.

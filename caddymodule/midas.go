@@ -254,10 +254,11 @@ func sender(module any) (http.RoundTripper, error) {
 }
 
 // Start turns the logs of what outlives configs over to this one, and warns where it
-// serves too many. All else is read when it is first needed.
+// serves too many or lets them change it. All else is read when it is first needed.
 func (m *Midas) Start() error {
 	running.enter(m)
 	warnOfExposure(m.ctx, m.log)
+	warnOfAdmin(m.ctx, m.log)
 	return nil
 }
 

@@ -50,10 +50,7 @@ func TestOnLoopbackTheHostPaysAndNobodyElseReachesIt(t *testing.T) {
 func TestThroughAUnixSocketThoseOfItsGroupPayAndNobodyElse(t *testing.T) {
 	d := deployed(t, unixSocket)
 	socket, admin := filepath.Join(d.dir, "pay.sock"), filepath.Join(d.dir, "admin.sock")
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
-	require.Equal(t, "applied", d.pay(t, client, "http://localhost", "b1"))
+	require.Equal(t, "applied", d.pay(t, d.by("pay.sock"), "http://localhost", "b1"))
 	d.runsTheREADMEs(t, "--unix-socket", "Unix_1")
 	require.Equal(t, os.FileMode(0o660), modeOf(t, socket))
 	require.Equal(t, os.FileMode(0o600), modeOf(t, admin))
@@ -94,11 +91,61 @@ func TestWithClientCertificatesThoseWhomTheAuthoritySignedPayAndNobodyElse(t *te
 	require.Equal(t, int64(10000-123-5), d.weChat.Purse(appID, player, wechat.Official).Balance)
 }
 
+// Without the admin API, which would let a stolen game server change the config.
+func TestWithoutAnAdminAPIASignalReloadsTheCaddyfile(t *testing.T) {
+	d := deployed(t, loopback)
+	d.allowsNothing(t)
+	require.NoError(t, d.process.Process.Signal(syscall.SIGUSR1))
+	d.forbidsSoon(t, http.DefaultClient, "http://127.0.0.1:"+d.port)
+}
+
+func TestThroughTheAdminSocketReloadAndStatusWork(t *testing.T) {
+	d := deployed(t, unixSocket)
+	d.allowsNothing(t)
+	require.NoError(t, <-run(t, "reload", "--config", d.config).ended)
+	d.forbidsSoon(t, d.by("pay.sock"), "http://localhost")
+	res, err := d.by("admin.sock").Get("http://localhost/midas/status")
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+}
+
+// allowsNothing changes the Caddyfile so that no payment is allowed.
+func (d *deployment) allowsNothing(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(d.config)
+	require.NoError(t, err)
+	changed, ok := strings.CutSuffix(string(text), "\tmidas\n}\n")
+	require.True(t, ok)
+	require.NoError(t, os.WriteFile(d.config, []byte(changed+"\tmidas {\n\t\tapis present\n\t}\n}\n"), 0o600))
+}
+
+func (d *deployment) forbidsSoon(t *testing.T, client *http.Client, url string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		res, err := client.Post(url+"/cgi-bin/midas/pay", "application/json", strings.NewReader(order("b1")))
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.Header.Get("Midas-Error") == "forbidden"
+	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// by is a client of one of the deployment's sockets.
+func (d *deployment) by(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(d.dir, socket))
+	}}}
+}
+
 // deployment is one of the README's, which runs.
 type deployment struct {
 	weChat    *simulator.Simulator
 	dir, port string
 	moved     *strings.Replacer
+	process   *process
+	config    string
 }
 
 // socketGroup is the group of those who may pay, where the test may choose it.
@@ -136,12 +183,9 @@ func deployed(t *testing.T, which int) *deployment {
 		}
 	}
 	require.Len(t, caddyfiles, 3)
-	text := d.moved.Replace(caddyfiles[which])
-	if others, ok := strings.CutPrefix(text, "{\n"); ok {
-		text = global + others
-	} else {
-		text = global + "admin off\n}\n" + text
-	}
+	others, ok := strings.CutPrefix(d.moved.Replace(caddyfiles[which]), "{\n")
+	require.True(t, ok, "without global options the admin API is on its port")
+	text := global + others
 	text = strings.Replace(text, "https://midas.internal:"+d.port+" {\n", "https://midas.internal:"+d.port+" {\n bind 127.0.0.1\n", 1)
 	config := filepath.Join(d.dir, "Caddyfile")
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
@@ -151,6 +195,8 @@ func deployed(t *testing.T, which int) *deployment {
 		return strings.Contains(process.output.String(), "serving initial configuration")
 	}, 20*time.Second, 10*time.Millisecond)
 	require.NotContains(t, process.output.String(), "anyone who reaches this listener")
+	require.NotContains(t, process.output.String(), "admin API")
+	d.process, d.config = process, config
 	return d
 }
 

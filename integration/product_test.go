@@ -64,7 +64,6 @@ func production(t *testing.T, role *testRole, vaultAddress, weChat string) (conf
 		"auth approle {":                      "auth approle {\n mount " + role.mount,
 		"app wx1234567 {":                     "upstream " + weChat + "\n app wx1234567 {",
 		"http://127.0.0.1:8080":               "http://127.0.0.1:" + port,
-		"{\n\t# What all sites share":         "{\n admin off\n# What all sites share",
 	} {
 		require.Contains(t, moved, from)
 		moved = strings.ReplaceAll(moved, from, to)

@@ -92,7 +92,7 @@ func TestTheREADMELeadsANewUserToAPayment(t *testing.T) {
 		"/run/secrets/", dir+"/",
 		"127.0.0.1:8080", "127.0.0.1:"+port,
 		"http://127.0.0.1:9090/", weChatURL+"/",
-		"{\n\tmidas {\n", "{\n\tadmin off\n\tmidas {\n\t\tupstream "+weChatURL+"\n",
+		"\tmidas {\n", "\tmidas {\n\t\tupstream "+weChatURL+"\n",
 		"{$VAULT_ADDR:http://127.0.0.1:8200}", v.Address,
 	)
 	shell := newShell(t, dir, "VAULT_ADDR="+v.Address, "VAULT_TOKEN="+v.root.Token())
