@@ -210,20 +210,38 @@ func (g gatekeeper) verifiesFor(hosts []string) bool {
 			return false // stands for names that may have policies of their own
 		}
 		config, err := g.tls.GetConfigForClient(&tls.ClientHelloInfo{ServerName: host, Conn: outsider{}})
-		if err == nil && !verifies(config) {
+		if err == nil && !slices.ContainsFunc(g.server.TLSConnPolicies, func(p *caddytls.ConnectionPolicy) bool {
+			return p.TLSConfig == config && policyVerifies(p)
+		}) {
 			return false
 		}
 	}
 	return true
 }
 
-func policyVerifies(p *caddytls.ConnectionPolicy) bool { return verifies(p.TLSConfig) }
+// policyVerifies tells whether somebody has chosen whose certificates are taken: those of
+// an authority, or those that a verifier, such as a list of certificates, lets through.
+// Without either Go takes what any of the authorities signed that the system trusts.
+func policyVerifies(p *caddytls.ConnectionPolicy) bool {
+	if p.TLSConfig == nil {
+		return false
+	}
+	switch p.TLSConfig.ClientAuth {
+	case tls.RequireAndVerifyClientCert:
+		return p.TLSConfig.ClientCAs != nil || hasVerifiers(p)
+	case tls.RequireAnyClientCert:
+		return hasVerifiers(p)
+	}
+	return false
+}
+
+// hasVerifiers looks where Caddy keeps them, which nothing else shows once they are made.
+func hasVerifiers(p *caddytls.ConnectionPolicy) bool {
+	verifiers := field(reflect.ValueOf(p.ClientAuthentication), "verifiers")
+	return verifiers.Kind() == reflect.Slice && verifiers.Len() > 0
+}
 
 func policyAdmitsAnyone(p *caddytls.ConnectionPolicy) bool { return !p.Drop && !policyVerifies(p) }
-
-func verifies(config *tls.Config) bool {
-	return config != nil && config.ClientAuth == tls.RequireAndVerifyClientCert
-}
 
 // outsider is a connection from an address of the internet, which is all that a TLS
 // policy may ask of it.

@@ -153,6 +153,15 @@ func TestWhereCallersMustShowACertificateNothingIsWarnedOf(t *testing.T) {
 	require.Empty(t, exposed(t, besideAnOpenSite(t)))
 }
 
+// Only the listed certificates are taken, whoever signed them.
+func TestAListOfCertificatesNeedsNoAuthority(t *testing.T) {
+	line, certificate := serverTLS(t)
+	for _, mode := range []string{"require_and_verify", "require"} {
+		site := fmt.Sprintf("https://midas.test:0 {\n%s {\n client_auth {\n mode %s\n verifier leaf file %q\n }\n }\n midas\n }", line, mode, certificate)
+		require.Empty(t, exposed(t, site), mode)
+	}
+}
+
 // besideAnOpenSite is a site with certificates for callers next to one without.
 func besideAnOpenSite(t *testing.T) string {
 	open, _ := serverTLS(t)
@@ -184,6 +193,9 @@ func TestACertificateThatNeedNotBeShownOrIsNotVerifiedIsWarnedOf(t *testing.T) {
 	for _, mode := range []string{"request", "require", "verify_if_given"} {
 		require.Equal(t, []string{":0"}, exposed(t, "https://midas.test:0 {\n"+clientAuth(t, mode)+"midas\n }"), mode)
 	}
+	bare, _ := serverTLS(t)
+	anyAuthority := bare + " {\n client_auth {\n mode require_and_verify\n }\n }\n"
+	require.Equal(t, []string{":0"}, exposed(t, "https://midas.test:0 {\n"+anyAuthority+"midas\n }"), "any public authority")
 	open, _ := serverTLS(t)
 	certificate := clientAuth(t, "require_and_verify")
 	for name, sites := range map[string]string{
