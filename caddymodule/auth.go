@@ -132,21 +132,25 @@ func (a *Auth) method(values resolver) (vault.Auth, error) {
 	return method, nil
 }
 
-// warnOfLiteral logs a line where the config itself holds what logs in: whoever sees the
-// config has it then.
-func (a *Auth) warnOfLiteral(values resolver, log *slog.Logger) {
-	var field, value string
+// warnOfLiterals logs a line for each part of the config that itself logs in.
+func (a *Auth) warnOfLiterals(values resolver, log *slog.Logger) {
 	switch {
 	case a.Token != "":
-		field, value = "auth token", a.Token
+		warnOfLiteral(values, log, "auth token", a.Token)
 	case a.AppRole != nil:
-		field, value = "auth approle secret_id", a.AppRole.SecretID
+		warnOfLiteral(values, log, "auth approle role_id", a.AppRole.RoleID)
+		warnOfLiteral(values, log, "auth approle secret_id", a.AppRole.SecretID)
 	case a.UserPass != nil:
-		field, value = "auth userpass password", a.UserPass.Password
+		warnOfLiteral(values, log, "auth userpass password", a.UserPass.Password)
 	}
+}
+
+// warnOfLiteral logs a line where the config itself holds a credential: whoever sees the
+// config has it then.
+func warnOfLiteral(values resolver, log *slog.Logger, field, value string) {
 	if text, err := values.text(value); value != "" && err == nil && text == value {
 		log.Warn("a credential is part of the config, and shown wherever that is: by the admin API, in dumps and in autosave.json; "+
-			"a {$NAME} becomes part of it too: use {file./path} or {env.NAME}, or token_file for a token", "field", field)
+			"a {$NAME} becomes part of it too: use {file./path} or {env.NAME}, token_file for a token, HTTPS_PROXY in the environment for a proxy", "field", field)
 	}
 }
 

@@ -3,10 +3,12 @@ package caddymodule
 import (
 	"cmp"
 	"crypto/tls"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -70,6 +72,60 @@ func field(of reflect.Value, name string) reflect.Value {
 	return of.FieldByName(name)
 }
 
+// warnOfWhatIsShown logs a line for each setting that shows a credential to whoever sees
+// the config, or all that is sent to whoever is on the network.
+func (m *Midas) warnOfWhatIsShown(values resolver, hosts []string, options transportOptions) {
+	if v := m.Secrets.Vault; v != nil {
+		v.Auth.warnOfLiterals(values, m.log)
+		if address, _ := values.text(v.Address); inPlainText(address) {
+			m.warnOfNetwork("secrets vault", "write https://")
+		}
+	}
+	if slices.ContainsFunc(hosts, inPlainText) {
+		m.warnOfNetwork("upstream", "write https://")
+	}
+	if options.TLS.InsecureSkipVerify {
+		m.warnOfNetwork("transport tls_insecure_skip_verify", "use tls_trust_pool")
+	}
+	if proxy, err := url.Parse(cmp.Or(options.NetworkProxy.URL, options.ForwardProxyURL)); err == nil && proxy.User != nil {
+		password, _ := proxy.User.Password()
+		warnOfLiteral(values, m.log, "transport network_proxy", password)
+	}
+}
+
+func (m *Midas) warnOfNetwork(field, instead string) {
+	m.log.Warn("what is sent there, keys or tokens among it, can be read, and changed, on the network: "+instead, "field", field)
+}
+
+// inPlainText tells whether what is sent to a URL leaves the host as it is.
+func inPlainText(to string) bool {
+	u, err := url.Parse(to)
+	return err == nil && u.Scheme == "http" && !isLoopback(u.Hostname())
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// transportOptions are those of a transport's that are warned of.
+type transportOptions struct {
+	TLS struct {
+		InsecureSkipVerify bool `json:"insecure_skip_verify"`
+	} `json:"tls"`
+	NetworkProxy struct {
+		URL string `json:"url"`
+	} `json:"network_proxy"`
+	ForwardProxyURL string `json:"forward_proxy_url"`
+}
+
+// optionsOf reads them from a config that Caddy has not loaded: after that it is gone.
+// What is wrong with it is for the transport to say.
+func optionsOf(transport json.RawMessage) (options transportOptions) {
+	_ = json.Unmarshal(transport, &options)
+	return options
+}
+
 // exposedAddresses are those of a server at which anyone can reach our handler.
 func exposedAddresses(ctx caddy.Context, app *caddyhttp.App, server *caddyhttp.Server) (exposed []string) {
 	plain := gatekeeper{server: server}
@@ -94,8 +150,7 @@ func exposedAddresses(ctx caddy.Context, app *caddyhttp.App, server *caddyhttp.S
 }
 
 func staysOnTheHost(address caddy.NetworkAddress) bool {
-	ip, err := netip.ParseAddr(address.Host)
-	return address.IsUnixNetwork() || address.Host == "localhost" || err == nil && ip.IsLoopback()
+	return address.IsUnixNetwork() || isLoopback(address.Host)
 }
 
 func httpPort(app *caddyhttp.App) uint {

@@ -123,6 +123,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("upstream: %w", err)
 	}
+	options := optionsOf(m.TransportRaw)
 	client, err := m.client(ctx, hosts)
 	if err != nil {
 		return err
@@ -134,9 +135,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if err := m.takeKeys(values, weChat, client); err != nil {
 		return err
 	}
-	if vault := m.Secrets.Vault; vault != nil {
-		vault.Auth.warnOfLiteral(values, m.log)
-	}
+	m.warnOfWhatIsShown(values, hosts, options)
 	if err := m.openGames(values, weChat, client); err != nil {
 		return err
 	}
