@@ -98,6 +98,9 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"an unknown mode", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"signed":"maybe"}`, `signed: must be reject, resign or pass, got "maybe"`},
 		{"an unknown API", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"apis":["refund"]}`, "apis: must be of pay, cancelpay, getbalance or present"},
 		{"no amount", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":0}`, "max_amount: must be a positive integer"},
+		{"an empty amount", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":""}`, "must not be empty"},
+		{"an amount that is null", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":null}`, "must not be empty"},
+		{"an empty deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":""}`, `{}`, "must not be empty"},
 		{"no size", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_body":"0"}`, "max_body: must be a size"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

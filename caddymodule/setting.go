@@ -18,14 +18,19 @@ import (
 // size's bytes).
 type Setting string
 
-// UnmarshalJSON reads a string or a number.
+// UnmarshalJSON reads a string or a number. One that is there and empty was to say
+// something: it must not be taken for the default, which of a limit is none.
 func (s *Setting) UnmarshalJSON(text []byte) error {
 	var number json.Number
 	if err := json.Unmarshal(text, &number); err == nil {
 		*s = Setting(number)
-		return nil
+	} else if err := json.Unmarshal(text, (*string)(s)); err != nil {
+		return err
 	}
-	return json.Unmarshal(text, (*string)(s))
+	if *s == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
 }
 
 // resolver replaces placeholders: Caddy's global ones and, by name, its own.
