@@ -54,6 +54,9 @@ func Decode(e Endpoint, body []byte) (Request, error) {
 	case d.broken != nil:
 		return r, d.broken
 	}
+	if e.API.Family.inBody && r.Get(env.name) == envNumbers[Sandbox] {
+		r.endpoint = At(e.API, Sandbox)
+	}
 	return r, r.checkPresence()
 }
 
