@@ -1,8 +1,6 @@
 package signer
 
 // V2 is what the two signatures of a v2 call cover: the bytes that are sent.
-//
-// Source: https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/signature.html
 type V2 struct {
 	// Path is the upstream path without query.
 	Path string

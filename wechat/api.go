@@ -75,8 +75,18 @@ var APIs = []*API{Pay, CancelPay, GetBalance, Present, PayV2, CancelPayV2, GetBa
 
 func (a *API) String() string { return a.Name }
 
+// Undoes returns the API whose orders this one takes back, nil if it takes back none.
+func (a *API) Undoes() *API {
+	for _, other := range APIs {
+		if other.Cancel == a {
+			return other
+		}
+	}
+	return nil
+}
+
 // Cancels tells whether the API takes back what another did.
-func (a *API) Cancels() bool { return a == CancelPay || a == CancelPayV2 }
+func (a *API) Cancels() bool { return a.Undoes() != nil }
 
 // Endpoint is where an API is served: by WeChat and, since the paths are the
 // same, by us.
@@ -106,7 +116,7 @@ func At(api *API, env Environment) Endpoint {
 }
 
 // EndpointOf returns the endpoint at path, if there is one. Where a v2 call goes, its
-// body says: see Request.Endpoint.
+// body may say otherwise: see Request.Endpoint.
 func EndpointOf(path string) (Endpoint, bool) {
 	e, ok := endpoints[path]
 	return e, ok

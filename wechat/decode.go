@@ -44,6 +44,7 @@ func Decode(e Endpoint, body []byte) (Request, error) {
 		d.readMember(&r)
 	}
 	d.readToken()
+	r.followBody()
 	if _, err := d.json.ReadToken(); d.syntax == nil && !errors.Is(err, io.EOF) {
 		d.syntax = &FieldError{"body", "must be one JSON object, with nothing after it"}
 	}
@@ -53,9 +54,6 @@ func Decode(e Endpoint, body []byte) (Request, error) {
 		return r, d.syntax
 	case d.broken != nil:
 		return r, d.broken
-	}
-	if e.API.Family.inBody && r.Get(env.name) == envNumbers[Sandbox] {
-		r.endpoint = At(e.API, Sandbox)
 	}
 	return r, r.checkPresence()
 }

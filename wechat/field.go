@@ -20,8 +20,8 @@ type field struct {
 	incidental bool
 	// ours says something to the sidecar alone, and is neither signed nor sent.
 	ours bool
-	// filled by the sidecar where the caller leaves it out: a value, or (appid,
-	// offer_id, ts) what Complete and Sign know.
+	// filled by the sidecar where the caller leaves it out: a value, or (appid, env,
+	// offer_id, ts) what Decode, Complete and Sign know.
 	filled   bool
 	fallback string
 	// check returns the rule that a value breaks, or "".
@@ -50,13 +50,13 @@ var (
 // https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/coins.html
 var (
 	ourAppid = field{name: "appid", ours: true, filled: true, check: checkID}
-	env      = field{name: "env", number: true, filled: true, fallback: "0", check: checkOneOf("0", "1")}
+	env      = field{name: "env", number: true, filled: true, check: checkOneOf("0", "1")}
 
 	amount     = field{name: "amount", number: true, check: checkAmount}
 	billNoV2   = field{name: "bill_no", check: checkBillNoV2}
 	bizID      = field{name: "biz_id", number: true, check: checkOneOf("1", "2")}
 	coinType   = field{name: "coin_type", number: true, optional: true, check: checkOneOf("0", "1")}
-	outTradeNo = field{name: "out_trade_no", check: checkBillNo}
+	outTradeNo = field{name: "out_trade_no", check: checkText} // given by the game's client, by other rules
 	payBillNo  = field{name: "pay_bill_no", check: checkBillNoV2}
 	payitem    = field{name: "payitem", optional: true, check: checkText}
 	remark     = field{name: "remark", optional: true, check: checkText}

@@ -41,13 +41,10 @@ func (r Request) BillNo() string { return r.Get(billNo.name) }
 
 // PayBillNo returns the number of the order that a cancelpay takes back, or "".
 func (r Request) PayBillNo() string {
-	switch {
-	case r.endpoint.API == CancelPayV2:
-		return r.Get(payBillNo.name)
-	case r.endpoint.API == CancelPay:
+	if r.endpoint.API == CancelPay {
 		return r.BillNo()
 	}
-	return ""
+	return r.Get(payBillNo.name)
 }
 
 // Scope returns what the bill_no is unique within, besides the app and environment:
@@ -92,6 +89,21 @@ func (r Request) To(where Environment) Request {
 	return r
 }
 
+// followBody turns to the environment that the body names. One that names none goes
+// where the endpoint says.
+func (r *Request) followBody() {
+	if !r.endpoint.API.Family.inBody {
+		return
+	}
+	where := r.endpoint.Environment
+	for environment, number := range envNumbers {
+		if r.Get(env.name) == number {
+			where = environment
+		}
+	}
+	*r = r.To(where)
+}
+
 // envNumbers are the values of the field env.
 var envNumbers = map[Environment]string{Official: "0", Sandbox: "1"}
 
@@ -114,7 +126,7 @@ func (r Request) Fingerprint() [sha256.Size]byte {
 }
 
 // Cancel returns the cancelpay that takes this pay back as a whole. It is the same
-// each time, so that it takes back once however often it is sent.
+// each time, so that it takes back once however often it is sent, and by whom.
 func (r Request) Cancel() Request {
 	api := r.endpoint.API.Cancel
 	cancel := Request{endpoint: At(api, r.endpoint.Environment)}
@@ -123,15 +135,16 @@ func (r Request) Cancel() Request {
 	}
 	if api == CancelPayV2 {
 		cancel.set(payBillNo.name, r.BillNo())
-		cancel.set(billNo.name, refundNumber(r.BillNo()))
+		cancel.set(billNo.name, r.refundNumber())
 	}
 	return cancel
 }
 
-// refundNumber is the bill_no of the refund of a whole order. It tells whose it is, and
-// has as many characters whatever the order's number has.
-func refundNumber(pay string) string {
-	sum := sha256.Sum256([]byte(pay))
+// refundNumber is the bill_no of the refund of a whole order. It tells whose it is, has
+// as many characters whatever the order's number has, and is another for another player
+// or zone, should WeChat ever look for numbers in more than one of them.
+func (r Request) refundNumber() string {
+	sum := sha256.Sum256([]byte(r.Scope() + " " + r.BillNo()))
 	return "midas-sidecar-" + hex.EncodeToString(sum[:20])
 }
 
@@ -147,7 +160,7 @@ func (r Request) checkPresence() error {
 }
 
 // Complete fills in what the caller may leave out: appid and offer_id of the app,
-// zone_id "1", pf "android". A *FieldError says that the caller's appid or
+// zone_id "1", and in v1 pf "android". A *FieldError says that the caller's appid or
 // offer_id is not the app's.
 func (r Request) Complete(appID, appOfferID string) (Request, error) {
 	for i, f := range r.endpoint.API.fields {
@@ -168,8 +181,8 @@ func (r Request) Complete(appID, appOfferID string) (Request, error) {
 	return r, nil
 }
 
-// Keys are what a request is signed with. SessionKey is nil where the app sends
-// no mp_sig.
+// Keys are what a request is signed with. Session is nil where the app sends no
+// mp_sig, which is of v1 alone.
 type Keys struct {
 	Midas       *signer.Key // of the environment that the request goes to
 	Session     *signer.Key // the player's
