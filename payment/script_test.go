@@ -59,7 +59,7 @@ func (w wallet) MidasKey(ctx context.Context, _ wechat.Environment) (*signer.Key
 	return signer.NewKey("M"), w.wait(ctx, w.midas)
 }
 
-func (w wallet) SessionKey(ctx context.Context, _ string) (*signer.Key, error) {
+func (w wallet) SessionKey(ctx context.Context, _ *wechat.Family, _ string) (*signer.Key, error) {
 	return signer.NewKey("S"), w.wait(ctx, w.session)
 }
 
