@@ -67,7 +67,7 @@ func struckBy(rule Rule) (struck []string) {
 	plan := Plan{Rules: []Rule{rule}}
 	for order := range 1000 {
 		for attempt := range 3 {
-			c := Call{wechat.At(wechat.Pay, wechat.Official), appID, openID, fmt.Sprint("b", order), attempt + 1}
+			c := Call{wechat.At(wechat.Pay, wechat.Official), appID, openID, "", fmt.Sprint("b", order), attempt + 1}
 			if fault := plan.decide(c); fault.Kind != "" {
 				struck = append(struck, fmt.Sprint(c.BillNo, c.Attempt, fault.Kind))
 			}
@@ -126,7 +126,7 @@ func TestFaultsOverHTTP(t *testing.T) {
 	for _, kind := range TokenKinds() {
 		require.Contains(t, tokenKinds, fmt.Sprintf(`{"kind":%q,"applied":%q`, kind.Name, kind.Applied))
 	}
-	require.Contains(t, list.text, `{"kind":"processing_after","applied":"yes","api":"cancelpay","about":"errcode 90016`)
+	require.Contains(t, list.text, `{"kind":"processing_after","applied":"yes","api":"cancelpay","family":"v1","about":"errcode 90016`)
 
 	require.JSONEq(t, `{"rules":[]}`, w.do(http.MethodDelete, url, "", "").text)
 	require.Contains(t, w.do(http.MethodGet, url, "", "").text, `{"rules":[],`)
@@ -149,7 +149,7 @@ func TestRefusedFaultsOverHTTP(t *testing.T) {
 		`{"rules":[1]}`:                      "rules/0: must be an object",
 		`{"rules":[{"apis":"pay"}]}`:         "rules/0/apis: is not a field",
 		`{"rules":[{"api":7}]}`:              "rules/0/api: must be a text",
-		`{"rules":[{"api":"paid"}]}`:         "rules/0/api: must be pay, cancelpay, getbalance or present",
+		`{"rules":[{"api":"paid"}]}`:         "rules/0/api: must be pay, cancelpay, getbalance, present or, in v2, queryorderinfo",
 		`{"rules":[{"environment":"test"}]}`: "rules/0/environment: must be official or sandbox",
 		`{"rules":[{"bill_no":"b|1"}]}`:      "rules/0/bill_no: must be 1 to 63 characters",
 		`{"rules":[{"api":"getbalance","bill_no":"b1"}]}`:               "rules/0/bill_no: getbalance has none",
@@ -162,8 +162,8 @@ func TestRefusedFaultsOverHTTP(t *testing.T) {
 		`{"rules":[{"faults":[{"kind":"late","delay":"soon"}]}]}`:       "rules/0/faults/0/delay: must be a duration",
 		`{"rules":[{"faults":[{"kind":"late","delay":"-1s"}]}]}`:        "rules/0/faults/0/delay: must be from 0s to 1h0m0s",
 		`{"rules":[{"faults":[{"kind":"lost_after","delay":"1s"}]}]}`:   "rules/0/faults/0/delay: lost_after has none",
-		`{"rules":[{"api":"stable_token","bill_no":"b1"}]}`:             "rules/0: stable_token has no environment and no bill_no",
-		`{"rules":[{"api":"stable_token","environment":"sandbox"}]}`:    "rules/0: stable_token has no environment and no bill_no",
+		`{"rules":[{"api":"stable_token","bill_no":"b1"}]}`:             "rules/0: stable_token has no family, no environment and no bill_no",
+		`{"rules":[{"api":"stable_token","environment":"sandbox"}]}`:    "rules/0: stable_token has no family, no environment and no bill_no",
 		`{"rules":[{"api":"stable_token","faults":["late"]}]}`:          "rules/0/faults/0: must be one of the token_kinds that GET /simulator/faults lists",
 		`{"rules":[{"faults":["ip_40164"]}]}`:                           "rules/0/faults/0: must be one of the kinds that GET /simulator/faults lists",
 		`{"rules":[{"api":"pay","faults":["processing_before"]}]}`:      "rules/0/faults/0: processing_before strikes cancelpay only",

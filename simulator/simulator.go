@@ -113,8 +113,8 @@ func New(state State, options Options) (*Simulator, error) {
 		"/simulator/books": s.serveBooks,
 		faultsPath:         s.serveFaults,
 	}
-	for api := range v1Tables {
-		for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
+	for api := range tables {
+		for _, env := range []wechat.Environment{wechat.Sandbox, wechat.Official} { // v2 has one path for both
 			e := wechat.At(api, env)
 			s.routes[e.Path] = s.midas(e)
 		}

@@ -62,7 +62,7 @@ func (v vector) world(t *testing.T) *world {
 		case wechat.CancelPay:
 			*player.purse(e.Environment) = Purse{CostSum: 5}
 			s.Orders = map[OrderID]*Order{
-				{appID, e.Environment, "BillNo_123"}: {API: "pay", OpenID: openID, Amount: 5, Time: now, Applied: 1},
+				{AppID: appID, Environment: e.Environment, BillNo: "BillNo_123"}: {API: "pay", OpenID: openID, Amount: 5, Time: now, Applied: 1},
 			}
 		}
 	})
@@ -174,6 +174,12 @@ func TestTheSidecarsOwnCallsAreAccepted(t *testing.T) {
 		{wechat.Pay, `{"openid":"` + openID + `","amt":7,"bill_no":"b1","pay_item":"屠龙","app_remark":"a=1&b"}`},
 		{wechat.CancelPay, `{"openid":"` + openID + `","bill_no":"b1","pay_item":""}`},
 		{wechat.Present, `{"openid":"` + openID + `","bill_no":"b2","present_counts":3}`},
+
+		{wechat.GetBalanceV2, `{"openid":"` + openID + `","user_ip":"203.0.113.7","coin_type":0}`},
+		{wechat.PayV2, `{"openid":"` + openID + `","amount":7,"bill_no":"b1","payitem":"屠龙","remark":"a=1&b</>"}`},
+		{wechat.CancelPayV2, `{"openid":"` + openID + `","amount":3,"bill_no":"r1","pay_bill_no":"b1"}`},
+		{wechat.PresentV2, `{"openid":"` + openID + `","bill_no":"b2","amount":3}`},
+		{wechat.QueryOrderInfo, `{"openid":"` + openID + `","out_trade_no":"b1","biz_id":1}`},
 	} {
 		for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
 			out := sidecarCall(t, wechat.At(c.api, env), c.body, w.options.Now())
