@@ -114,6 +114,12 @@ func anOrder(t *testing.T, api *wechat.API) wechat.Request {
 		wechat.CancelPay:  `{"openid":"o1","bill_no":"b1"}`,
 		wechat.Present:    `{"openid":"o1","present_counts":100,"bill_no":"b1"}`,
 		wechat.GetBalance: `{"openid":"o1"}`,
+
+		wechat.PayV2:          `{"openid":"o1","amount":100,"bill_no":"b1"}`,
+		wechat.CancelPayV2:    `{"openid":"o1","amount":40,"bill_no":"b1","pay_bill_no":"b0"}`,
+		wechat.PresentV2:      `{"openid":"o1","amount":100,"bill_no":"b1"}`,
+		wechat.GetBalanceV2:   `{"openid":"o1"}`,
+		wechat.QueryOrderInfo: `{"openid":"o1","out_trade_no":"b1","biz_id":1}`,
 	}[api]
 	order, err := wechat.Decode(wechat.At(api, wechat.Official), []byte(body))
 	require.NoError(t, err)
