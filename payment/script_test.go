@@ -53,13 +53,18 @@ func answers(status int, body string) upstream.Exchange {
 type wallet struct {
 	midas, session, token error
 	renewed               string // what Renew adds to each, "" if nothing has changed
+	renewing              error  // why a session_key cannot be renewed
+	unsigned              bool   // calls of v1 have no mp_sig
 }
 
 func (w wallet) MidasKey(ctx context.Context, _ wechat.Environment) (*signer.Key, error) {
 	return signer.NewKey("M"), w.wait(ctx, w.midas)
 }
 
-func (w wallet) SessionKey(ctx context.Context, _ *wechat.Family, _ string) (*signer.Key, error) {
+func (w wallet) SessionKey(ctx context.Context, family *wechat.Family, _ string) (*signer.Key, error) {
+	if w.unsigned && family == wechat.V1 {
+		return nil, nil
+	}
 	return signer.NewKey("S"), w.wait(ctx, w.session)
 }
 
@@ -86,7 +91,7 @@ func (w wallet) AnotherMidasKey(_ context.Context, _ wechat.Environment, refused
 func (wallet) TookMidasKey(context.Context, wechat.Environment, *signer.Key) {}
 
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {
-	return signer.NewKey("S" + w.renewed), w.session
+	return signer.NewKey("S" + w.renewed), w.renewing
 }
 
 func (w wallet) RenewAccessToken(context.Context, secrets.Value) (secrets.Value, error) {
