@@ -271,7 +271,7 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 	case payment.Rejected:
 		// Taken back is as good as never applied. A part is not.
 		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said rejected, and is applied"))
-		if c.answer.Problem == payment.TakenBack {
+		if c.answer.Problem == payment.TakenBack && h.processor.Replay > 0 {
 			require.True(h.t, c.order.Returned, why("said taken back, and is not"))
 		}
 	case payment.NotSent:
