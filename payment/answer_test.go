@@ -216,6 +216,7 @@ func TestARefusedSessionOfWhichNothingNewIsKnownIsPassedOn(t *testing.T) {
 				require.Equal(t, fmt.Sprintf(`{"errcode":%d,"errmsg":"session"}`, c.errcode), string(answer.Body))
 				require.Equal(t, payment.Rejected, answer.Outcome)
 				require.Empty(t, answer.Problem)
+				require.Equal(t, 1+len(w.renewed), answer.Attempts)
 			})
 		}
 	}

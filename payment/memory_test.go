@@ -74,7 +74,9 @@ func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 		m.settle(r, Answer{Outcome: c.outcome}, time.Hour)
 		require.Equal(t, c.returned, m.returned(pay, 3), "%d %s", n, c.outcome)
 	}
-	require.False(t, m.returned(pay, 4))
+	_, turn, _ := m.begin(refundNumbered(t, 2))
+	require.Equal(t, first, turn)
+	require.False(t, m.returned(pay, 4), "what is sent again has not been answered")
 	require.False(t, m.returned(idOf(refundNumbered(t, 0)), 0))
 }
 

@@ -184,7 +184,7 @@ func (u *pursuit) judge() Answer {
 		if u.mayBeDone() && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
 			return u.unknown()
 		}
-		if u.last.action == wechat.SessionRefused && u.keyring.loggedOut {
+		if u.keyring.loggedOut { // what the last answer was about
 			return u.loggedOut()
 		}
 	}
