@@ -59,6 +59,7 @@ func TestNoAnswerLiesAboutMoney(t *testing.T) {
 type history struct {
 	*world
 	random *rand.Rand
+	v2     float64 // the share of calls of v2
 
 	mu    sync.Mutex
 	calls []*call
@@ -80,6 +81,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	random := rand.New(rand.NewPCG(seed, 0))
 	h := &history{random: random}
 	h.world = newWorld(t, simulator.Options{BalanceFirst: random.IntN(2) == 0})
+	h.v2 = []float64{0, 0.5, 1, 1}[random.IntN(4)]
 	h.processor.CancelUnknown = random.IntN(4) == 0
 	if random.IntN(5) == 0 {
 		h.processor.Replay = 0
@@ -147,7 +149,7 @@ func (h *history) live() {
 
 // draw returns a random call about one of few orders, so that calls meet.
 func (h *history) draw() wechat.Request {
-	if h.random.IntN(2) == 0 {
+	if h.random.Float64() < h.v2 {
 		return h.drawV2()
 	}
 	billNo := fmt.Sprint("b", h.random.IntN(3))
@@ -171,9 +173,15 @@ func (h *history) draw() wechat.Request {
 // drawV2 is draw for v2, where refunds have numbers of their own, and few numbers mean that
 // one may be another API's already.
 func (h *history) drawV2() wechat.Request {
-	env := []wechat.Environment{wechat.Official, wechat.Official, wechat.Sandbox}[h.random.IntN(3)]
-	zone := []string{"1", "1", "1", "1", "2"}[h.random.IntN(5)]
-	number := fmt.Sprint("b", h.random.IntN(2))
+	env, zone, number := wechat.Official, "1", "b0"
+	switch h.random.IntN(10) {
+	case 0:
+		env = wechat.Sandbox
+	case 1:
+		zone = "2"
+	case 2, 3, 4:
+		number = "b1"
+	}
 	call := func(api *wechat.API, members string) wechat.Request {
 		return h.request(wechat.At(api, env), fmt.Sprintf(`{"openid":%q,"zone_id":%q%s}`, player, zone, members))
 	}
@@ -388,7 +396,7 @@ func (t *tally) add(h *history) {
 		if c.request.Endpoint().API.Family == wechat.V2 {
 			t.v2++
 		}
-		if c.request.Endpoint().API == wechat.CancelPayV2 && c.answer.Outcome == payment.Applied {
+		if c.request.Endpoint().API == wechat.CancelPayV2 && (c.answer.Outcome == payment.Applied || c.answer.Outcome == payment.AlreadyApplied) {
 			t.refunds++
 		}
 		if c.answer.Problem == payment.TakenBack {
@@ -403,6 +411,6 @@ func (t *tally) String() string {
 		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, n))
 	}
 	slices.Sort(outcomes)
-	return fmt.Sprintf("%d histories, %d calls (%d of v2, %d refunds applied at once, %d taken back, %d hung up, %d replayed), %d attempts: %s; no answer lied",
+	return fmt.Sprintf("%d histories, %d calls (%d of v2, %d refunds done, %d taken back, %d hung up, %d replayed), %d attempts: %s; no answer lied",
 		t.histories, t.calls, t.v2, t.refunds, t.takenBack, t.hungUp, t.replayed, t.attempts, strings.Join(outcomes, ", "))
 }
