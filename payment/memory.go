@@ -172,16 +172,17 @@ func (m *Memory) takeBack(r *remembered) {
 
 // spent tells whether WeChat may know the number of an order for another reason than an
 // attempt of ours that was lost, or has given back what that did: that it says so then
-// proves nothing. A number is one for all APIs, so another one may have used it up. Only
-// v1's cancelpay has none of its own: it names a pay's.
+// proves nothing. A number is one for all APIs, so another one may have used it up; a
+// cancel tells of its pay, which may be forgotten. Only v1's cancelpay has no number of
+// its own: it names a pay's.
 func (m *Memory) spent(id orderID) bool {
 	if id.api == wechat.CancelPay {
 		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.cancelled(id) || slices.ContainsFunc(wechat.APIs, func(api *wechat.API) bool {
-		return api != id.api && m.orders[id.under(api)] != nil
+	return slices.ContainsFunc(wechat.APIs, func(api *wechat.API) bool {
+		return m.cancelled(id.under(api)) || api != id.api && m.orders[id.under(api)] != nil
 	})
 }
 

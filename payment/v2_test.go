@@ -178,6 +178,28 @@ func TestANumberThatARefundUsesProvesNothingAboutAPay(t *testing.T) {
 	})
 }
 
+func TestANumberThatAReturnedPayUsedProvesNothingAboutARefund(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b0", 100).Outcome)
+		w.suffer("hang_after", "busy_currency")
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			if answer := w.payV2("b1", 100); answer.Outcome != payment.Rejected {
+				t.Errorf("%s: %s", answer.Outcome, answer.Body)
+			}
+		})
+		time.Sleep(time.Second)
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 100).Outcome)
+		w.suffer("busy_currency")
+		callers.Wait()
+
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.refund("b1", "b0", 40).Outcome)
+		require.Zero(t, w.orderV2("b0").Refunded)
+	})
+}
+
 func TestAPayThatIsGivenBackInPartWhileItIsInFlightIsNotSaidToBeApplied(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		w.sufferPay("hang_after")
