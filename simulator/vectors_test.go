@@ -134,6 +134,95 @@ func TestEveryVectorIsRefusedOnceAnythingInItIsChanged(t *testing.T) {
 	}
 }
 
+// vectorV2 is a v2 row: the bytes of a body and both signatures.
+type vectorV2 struct {
+	Name, Path, Body string
+	AppKey           string `json:"app_key"`
+	SessionKey       string `json:"session_key"`
+	PaySig           string `json:"pay_sig"`
+	Signature        string
+}
+
+func v2Vectors(t *testing.T) []vectorV2 {
+	t.Helper()
+	text, err := os.ReadFile("../signer/testdata/vectors.json")
+	require.NoError(t, err)
+	var rows []vectorV2
+	require.NoError(t, json.Unmarshal(text, &rows))
+	rows = slices.DeleteFunc(rows, func(v vectorV2) bool { return v.Signature == "" })
+	require.Len(t, rows, 11)
+	return rows
+}
+
+// Those of the table that are no call of ours, xpay's and the login's, are formulas all
+// the same.
+func TestTheFormulasOfV2GiveTheVectors(t *testing.T) {
+	for _, v := range v2Vectors(t) {
+		m := MessageV2{Path: v.Path, Body: []byte(v.Body)}
+		require.Equal(t, v.Signature, signatureOf(m, v.SessionKey), v.Name)
+		if v.PaySig != "" {
+			require.Equal(t, v.PaySig, paySigOf(m, v.AppKey), v.Name)
+		}
+	}
+}
+
+// game returns a world in which the vector is the right thing to send.
+func (v vectorV2) game(t *testing.T) *world {
+	t.Helper()
+	const player = "oUrsfxxxxxxxxxx"
+	now := time.Unix(1668136271, 0)
+	return newWorldWith(t, Options{Now: func() time.Time { return now }}, func(s *State) {
+		app := s.Apps[appID]
+		app.MidasKey, app.MidasKeySandbox = v.AppKey, v.AppKey
+		coins := Purse{Balance: 1000, CostSum: 100}
+		app.Players[player] = &Player{SessionKey: v.SessionKey, Official: coins, Sandbox: coins}
+		if v.Path == cancelPathV2 {
+			s.Orders = map[OrderID]*Order{{appID, wechat.Official, "BillNo_123", player, "1"}: {API: "pay", OpenID: player, Amount: 100, Time: now, Applied: 1}}
+		}
+	})
+}
+
+func (v vectorV2) draft() *draft {
+	return &draft{method: "POST", path: v.Path, token: theToken, contentType: "application/json", raw: v.Body, signature: v.Signature, paySig: v.PaySig}
+}
+
+func TestEveryV2VectorIsAcceptedAndRefusedOnceAnythingInItIsChanged(t *testing.T) {
+	calls := 0
+	for _, v := range v2Vectors(t) {
+		if !strings.HasPrefix(v.Path, "/wxa/game/") {
+			continue
+		}
+		calls++
+		t.Run(v.Name, func(t *testing.T) {
+			w := v.game(t)
+			w.sim.options.Log = slog.New(slog.DiscardHandler)
+			before := w.sim.State()
+			for at := range len(v.Body) { // any byte of a name, a value or between them
+				bytes := []byte(v.Body)
+				bytes[at] ^= 1
+				changed := v.draft()
+				changed.raw = string(bytes)
+				requireRefused(t, w, changed, changed.raw)
+			}
+			for _, change := range []func(*draft){
+				func(d *draft) { d.signature = otherText(d.signature) },
+				func(d *draft) { d.paySig = otherText(d.paySig) },
+				func(d *draft) { d.signature, d.paySig = d.paySig, d.signature },
+				func(d *draft) { d.token = "another" },
+				func(d *draft) { d.path = queryPathV2 },
+			} {
+				changed := v.draft()
+				change(changed)
+				requireRefused(t, w, changed, changed.sentQuery())
+			}
+			require.Equal(t, before, w.sim.State())
+			answer := w.send(v.draft())
+			require.Zero(t, answer.Errcode, answer.text)
+		})
+	}
+	require.Equal(t, 7, calls)
+}
+
 func requireRefused(t *testing.T, w *world, d *draft, what string) {
 	t.Helper()
 	require.NotZero(t, w.send(d).Errcode, what)
