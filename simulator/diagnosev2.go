@@ -25,8 +25,10 @@ func ExplainSignature(m MessageV2, keys Keys) string {
 }
 
 func (m MessageV2) recipe(text func(recipe) string, key string) recipe {
-	return recipe{text: text, body: string(m.Body), params: m.fields(), path: m.Path, method: "POST",
-		key: key, compare: byName, digest: hex.EncodeToString}
+	return recipe{
+		text: text, body: string(m.Body), params: m.fields(), path: m.Path, method: "POST",
+		key: key, compare: byName, digest: hex.EncodeToString,
+	}
 }
 
 func pathAndBody(r recipe) string { return r.path + "&" + r.body }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -187,7 +188,7 @@ func TestARateTellsV2OrdersApart(t *testing.T) {
 	struck := make(map[string]int)
 	for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
 		for zone := range 100 {
-			fault := rule.decide(Call{wechat.At(wechat.PayV2, env), appID, openID, fmt.Sprint(zone), "b1", 1})
+			fault := rule.decide(Call{wechat.At(wechat.PayV2, env), appID, openID, strconv.Itoa(zone), "b1", 1})
 			struck[string(env)+fault.Kind]++
 		}
 	}

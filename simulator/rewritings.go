@@ -70,8 +70,10 @@ func (m MessageV2) rewritings() []mistake {
 	add := func(made, text string) {
 		if !seen[text] {
 			seen[text] = true
-			all = append(all, mistake{"over the body as it is " + made, "what is signed must be sent byte by byte",
-				func(r recipe) recipe { r.body = text; return r }})
+			all = append(all, mistake{
+				"over the body as it is " + made, "what is signed must be sent byte by byte",
+				func(r recipe) recipe { r.body = text; return r },
+			})
 		}
 	}
 	add("with a line's end after it", string(m.Body)+"\n")

@@ -15,7 +15,12 @@
 //     Options.BalanceFirst says otherwise;
 //   - a missing openid or mp_sig answers 40101, as seen in the field, and any
 //     other missing field 90018 (fields.go);
-//   - with both signatures wrong, mp_sig (90009) is named before sig (90011).
+//   - with both signatures wrong, the player's is named before the app's: mp_sig
+//     (90009) before sig (90011), and in v2 signature (90010) before pay_sig (90011);
+//   - in v2, the session_key before the last login answers 90010, and 90016 is for a
+//     player who has no session (midas.go);
+//   - in v2, a refund of an order older than 48 hours answers 90000, and gift coins
+//     come back last (ledger.go).
 package simulator
 
 import (
