@@ -140,8 +140,10 @@ func signatureMistakes(m MessageV2, keys Keys) []mistake {
 		},
 	)
 	if raw, err := base64.StdEncoding.DecodeString(keys.Session); err == nil && len(raw) > 0 {
-		all = append(all, mistake{"with the base64-decoded session_key", "the session_key is used as the text that it is",
-			func(r recipe) recipe { r.macKey = raw; return r }})
+		all = append(all, mistake{
+			"with the base64-decoded session_key", "the session_key is used as the text that it is",
+			func(r recipe) recipe { r.macKey = raw; return r },
+		})
 	}
 	return all
 }
