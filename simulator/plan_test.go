@@ -170,6 +170,7 @@ func TestAttemptsOfV2AreThePlayersInTheZone(t *testing.T) {
 	pay(map[string]any{})
 	pay(map[string]any{"zone_id": "2"})
 	pay(map[string]any{"env": int64(1)})
+	pay(map[string]any{"openid": "friend"})
 	pay(map[string]any{"zone_id": "a/b"})
 	pay(map[string]any{"offer_id": "9"})
 	at, sandbox := wechat.At(wechat.PayV2, wechat.Official), wechat.At(wechat.PayV2, wechat.Sandbox)
@@ -178,6 +179,7 @@ func TestAttemptsOfV2AreThePlayersInTheZone(t *testing.T) {
 		{at, appID, openID, "1", "b1", 2},
 		{at, appID, openID, "2", "b1", 1},
 		{sandbox, appID, openID, "1", "b1", 1},
+		{at, appID, "friend", "1", "b1", 1},
 	}, calls)
 	require.Equal(t, 2, w.sim.Attempts(wechat.PayV2, inZone("b1")))
 }
