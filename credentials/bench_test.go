@@ -10,6 +10,7 @@ import (
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/secrets"
+	"midas-sidecar/wechat"
 )
 
 // everyone is a store with a session_key for every player.
@@ -30,7 +31,7 @@ func BenchmarkSessionMemory(b *testing.B) {
 		})
 		creds := cache.Of(app, nil)
 		for i := range players {
-			if _, err := creds.SessionKey(b.Context(), fmt.Sprintf("odkx20ENSNa2w5y3g_qO%08d", i)); err != nil {
+			if _, err := creds.SessionKey(b.Context(), wechat.V1, fmt.Sprintf("odkx20ENSNa2w5y3g_qO%08d", i)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -123,7 +123,7 @@ type App struct {
 	// Session is the path of a player's secret with the field session_key;
 	// {openid} stands for the player.
 	Session string
-	// MPSig tells whether calls carry mp_sig, and so need a session_key.
+	// MPSig tells whether calls of v1 carry mp_sig, and so need a session_key.
 	MPSig bool
 	// TokenSecret and TokenField say where a central token server keeps the
 	// access_token. Where TokenSecret is empty it comes from stable_token.
@@ -188,10 +188,11 @@ func (c *Credentials) midasKey(env wechat.Environment) *midasKey {
 	return c.official
 }
 
-// SessionKey returns the player's session_key, nil where the app sends no mp_sig.
-// The error is secrets.ErrNotFound where the player has none.
-func (c *Credentials) SessionKey(ctx context.Context, openid string) (*signer.Key, error) {
-	if !c.app.MPSig {
+// SessionKey returns the player's session_key, nil for calls of v1 where the app sends
+// no mp_sig: those of v2 need it always. The error is secrets.ErrNotFound where the
+// player has none.
+func (c *Credentials) SessionKey(ctx context.Context, family *wechat.Family, openid string) (*signer.Key, error) {
+	if family == wechat.V1 && !c.app.MPSig {
 		return nil, nil
 	}
 	return c.sessions.Get(ctx, c.sessionPath(openid))
@@ -237,9 +238,6 @@ func (c *Credentials) TookMidasKey(ctx context.Context, env wechat.Environment, 
 
 // RenewSessionKey is SessionKey past the cache, if failed is what it holds.
 func (c *Credentials) RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error) {
-	if !c.app.MPSig {
-		return nil, nil
-	}
 	return c.sessions.Renew(ctx, c.sessionPath(openid), failed.Equal)
 }
 

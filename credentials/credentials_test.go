@@ -26,7 +26,7 @@ func TestTheEnvironmentPicksTheMidasKey(t *testing.T) {
 
 func TestThePlayerPicksTheSessionKey(t *testing.T) {
 	s := full()
-	key, err := cacheOf(s).Of(app, nil).SessionKey(t.Context(), player)
+	key, err := cacheOf(s).Of(app, nil).SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
 	isKey(t, canary+"session", key)
 	require.Equal(t, map[string]int{"midas/wx1234567/sessions/" + player: 1}, s.reads)
@@ -37,23 +37,28 @@ func TestASessionPathMayNameThePlayerWhereAndAsOftenAsItLikes(t *testing.T) {
 	s.secrets["o1/keys/o1"] = map[string]string{"session_key": canary + "o1"}
 	here := app
 	here.Session = "{openid}/keys/{openid}"
-	key, err := cacheOf(s).Of(here, nil).SessionKey(t.Context(), "o1")
+	key, err := cacheOf(s).Of(here, nil).SessionKey(t.Context(), wechat.V1, "o1")
 	require.NoError(t, err)
 	isKey(t, canary+"o1", key)
 }
 
-func TestWithoutMPSigNoSessionKeyIsRead(t *testing.T) {
+func TestWithoutMPSigOnlyV2ReadsASessionKey(t *testing.T) {
 	s := full()
 	here := app
 	here.MPSig = false
 	creds := cacheOf(s).Of(here, nil)
-	key, err := creds.SessionKey(t.Context(), player)
-	require.NoError(t, err)
-	require.Nil(t, key)
-	key, err = creds.RenewSessionKey(t.Context(), player, nil)
+	key, err := creds.SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
 	require.Nil(t, key)
 	require.Empty(t, s.reads)
+
+	key, err = creds.SessionKey(t.Context(), wechat.V2, player)
+	require.NoError(t, err)
+	isKey(t, canary+"session", key)
+	s.put("midas/wx1234567/sessions/"+player, "session_key", canary+"session2")
+	key, err = creds.RenewSessionKey(t.Context(), player, key)
+	require.NoError(t, err)
+	isKey(t, canary+"session2", key)
 }
 
 func TestTheAppSecretBuysTheAccessToken(t *testing.T) {
@@ -121,7 +126,7 @@ var needs = []struct {
 		return err
 	}},
 	{"midas/wx1234567/sessions/" + player, "session_key", "", app, func(ctx context.Context, c *credentials.Credentials) error {
-		_, err := c.SessionKey(ctx, player)
+		_, err := c.SessionKey(ctx, wechat.V1, player)
 		return err
 	}},
 	{"central/token", "access_token", "", central("access_token"), func(ctx context.Context, c *credentials.Credentials) error {
@@ -199,7 +204,7 @@ func TestAPlayerWithoutSessionKeyIsNotFound(t *testing.T) {
 	s.secrets["midas/wx1234567/sessions/empty"] = map[string]string{"unionid": "u"}
 	creds := cacheOf(s).Of(app, nil)
 	for _, openid := range []string{"nobody", "empty"} {
-		_, err := creds.SessionKey(t.Context(), openid)
+		_, err := creds.SessionKey(t.Context(), wechat.V1, openid)
 		require.ErrorIs(t, err, secrets.ErrNotFound)
 		require.ErrorContains(t, err, "midas/wx1234567/sessions/{openid}")
 	}
@@ -220,7 +225,7 @@ func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
 			for range 100 {
 				_, err := creds.MidasKey(t.Context(), wechat.Official)
 				require.NoError(t, err)
-				_, err = creds.SessionKey(t.Context(), player)
+				_, err = creds.SessionKey(t.Context(), wechat.V1, player)
 				require.NoError(t, err)
 			}
 		}
@@ -244,7 +249,7 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 		require.NoError(t, err)
 		sandbox, err := creds.MidasKey(t.Context(), wechat.Sandbox)
 		require.NoError(t, err)
-		session, err := creds.SessionKey(t.Context(), player)
+		session, err := creds.SessionKey(t.Context(), wechat.V1, player)
 		require.NoError(t, err)
 		token, err := creds.AccessToken(t.Context())
 		require.NoError(t, err)
@@ -309,7 +314,7 @@ func TestAWarmAppPaysThroughAnHourWithoutItsStore(t *testing.T) {
 						_, err := creds.MidasKey(t.Context(), env)
 						require.NoError(t, err)
 					}
-					_, err := creds.SessionKey(t.Context(), player)
+					_, err := creds.SessionKey(t.Context(), wechat.V1, player)
 					require.NoError(t, err)
 					_, err = creds.AccessToken(t.Context())
 					require.NoError(t, err)

@@ -51,7 +51,7 @@ func readAll(t *testing.T, creds *credentials.Credentials) {
 	require.NoError(t, err)
 	_, err = creds.MidasKey(ctx, wechat.Sandbox)
 	require.NoError(t, err)
-	_, err = creds.SessionKey(ctx, player)
+	_, err = creds.SessionKey(ctx, wechat.V1, player)
 	require.NoError(t, err)
 	_, err = creds.AccessToken(ctx)
 	require.NoError(t, err)
@@ -244,7 +244,7 @@ func TestOnePlayersKeyIsForgottenAndNoOthers(t *testing.T) {
 	_, creds, _ := observed(s, app, nil)
 	read := func() {
 		for _, openid := range []string{player, "o2"} {
-			_, err := creds.SessionKey(t.Context(), openid)
+			_, err := creds.SessionKey(t.Context(), wechat.V1, openid)
 			require.NoError(t, err)
 		}
 	}

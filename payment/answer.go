@@ -75,7 +75,8 @@ type Detail struct {
 	BillNo   string
 	Attempts int
 	Cause    error
-	Status   int // instead of the problem's own, if not 0
+	Status   int     // instead of the problem's own, if not 0
+	Outcome  Outcome // instead of the problem's own, if not ""
 	// UpstreamErrcode is the errcode of WeChat's last answer where that is not
 	// passed on, nil if there was none.
 	UpstreamErrcode *int
@@ -87,6 +88,9 @@ func Own(problem Problem, d Detail) Answer {
 	kind := problems[problem]
 	if d.Status != 0 {
 		kind.status = d.Status
+	}
+	if d.Outcome != "" {
+		kind.outcome = d.Outcome
 	}
 	body, err := json.Marshal(struct {
 		Errcode         int     `json:"errcode"`

@@ -55,9 +55,26 @@ func TestWhatWeChatSaysIsPassedOnForWhatItMeans(t *testing.T) {
 		{wechat.Pay, says(40001, "token"), payment.Rejected},
 		{wechat.Pay, says(40014, "token"), payment.Rejected},
 		{wechat.Pay, says(42001, "token"), payment.Rejected},
-		{wechat.Pay, says(90009, "mp_sig"), payment.Rejected},
-		{wechat.Pay, says(90010, "session"), payment.Rejected},
 		{wechat.Pay, says(90011, "sig"), payment.Rejected},
+		{wechat.PayV2, says(90011, "pay_sig"), payment.Rejected},
+
+		{wechat.PayV2, says(0, "ok"), payment.Applied},
+		{wechat.CancelPayV2, says(0, "ok"), payment.Applied},
+		{wechat.PresentV2, says(0, "ok"), payment.Applied},
+		{wechat.GetBalanceV2, says(0, "ok"), payment.Applied},
+		{wechat.QueryOrderInfo, says(0, "ok"), payment.Applied},
+		{wechat.PayV2, says(90012, "exists"), payment.Duplicate},
+		{wechat.PresentV2, says(90012, "exists"), payment.Duplicate},
+		{wechat.CancelPayV2, says(90012, "exists"), payment.Duplicate},
+		{wechat.PayV2, says(90013, "short"), payment.Rejected},
+		{wechat.PayV2, says(90009, "of v1"), payment.Rejected},
+		{wechat.CancelPayV2, says(90000, "no such order"), payment.Rejected},
+		{wechat.CancelPayV2, says(90015, "of v1"), payment.Rejected},
+		{wechat.QueryOrderInfo, says(90012, "of a pay"), payment.Rejected},
+		{wechat.QueryOrderInfo, says(90019, "no such number"), payment.Rejected},
+		{wechat.PayV2, says(-1, "system busy"), payment.Unknown},
+		{wechat.CancelPayV2, says(-1, "system busy"), payment.Unknown},
+		{wechat.PayV2, says(-1, "1034-131-0 balance"), payment.Rejected},
 
 		{wechat.Pay, says(-1, "system busy"), payment.Unknown},
 		{wechat.CancelPay, says(-1, "system busy"), payment.Unknown},
@@ -71,7 +88,7 @@ func TestWhatWeChatSaysIsPassedOnForWhatItMeans(t *testing.T) {
 		{wechat.Pay, answers(500, `{"errcode":-1,"errmsg":"system busy"}`), payment.Unknown},
 		{wechat.Pay, answers(503, `{"errcode":-1,"errmsg":"1034-131-0 balance"}`), payment.Unknown},
 	} {
-		t.Run(fmt.Sprintf("%s %d %s", c.api, c.exchange.Status, c.exchange.Body), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s %d %s", c.api.Family.Name, c.api, c.exchange.Status, c.exchange.Body), func(t *testing.T) {
 			answer := through(plays(c.exchange)).Process(t.Context(), anOrder(t, c.api), wallet{})
 			require.Equal(t, payment.Answer{
 				Outcome:     c.want,
@@ -118,8 +135,8 @@ var lost = map[string]upstream.Exchange{
 
 func TestWhatIsLostIsUnknown(t *testing.T) {
 	for name, exchange := range lost {
-		for _, api := range []*wechat.API{wechat.Pay, wechat.CancelPay, wechat.Present} {
-			t.Run(fmt.Sprintf("%s, %s", name, api), func(t *testing.T) {
+		for _, api := range []*wechat.API{wechat.Pay, wechat.CancelPay, wechat.Present, wechat.PayV2, wechat.CancelPayV2, wechat.PresentV2} {
+			t.Run(fmt.Sprintf("%s, %s %s", name, api.Family.Name, api), func(t *testing.T) {
 				answer := through(plays(exchange)).Process(t.Context(), anOrder(t, api), wallet{})
 				require.Equal(t, `{"errcode":-1,"errmsg":"it is not known whether the order was carried out; call again with the same bill_no, or cancel it",`+
 					`"error":"outcome_unknown","outcome":"unknown","attempts":1,"bill_no":"b1"}`, string(answer.Body))
@@ -142,6 +159,82 @@ func TestAReadThatIsLostMayJustBeRepeated(t *testing.T) {
 				`"error":"outcome_unknown","outcome":"unknown","attempts":1}`, string(answer.Body))
 			require.Equal(t, 504, answer.Status)
 		})
+	}
+}
+
+// WeChat's codes for a player who is not, or no longer, logged in.
+var sessionRefusals = []struct {
+	api     *wechat.API
+	errcode int
+}{
+	{wechat.Pay, 90009},
+	{wechat.Pay, 90010},
+	{wechat.CancelPay, 90010},
+	{wechat.GetBalance, 90009},
+	{wechat.PayV2, 90010},
+	{wechat.PayV2, 90016},
+	{wechat.CancelPayV2, 90016},
+	{wechat.QueryOrderInfo, 90016},
+}
+
+func TestAPlayerWhoseSessionIsRefusedAndHasNotChangedHasToLogInAgain(t *testing.T) {
+	for _, c := range sessionRefusals {
+		for reason, w := range map[string]wallet{
+			"unchanged": {},
+			"gone":      {renewing: fmt.Errorf("reading it: %w", secrets.ErrNotFound)},
+		} {
+			t.Run(fmt.Sprintf("%s %s %d, %s", c.api.Family.Name, c.api, c.errcode, reason), func(t *testing.T) {
+				order := anOrder(t, c.api)
+				s := plays(says(c.errcode, "session"), says(0, "ok"))
+				answer := through(s).Process(t.Context(), order, w)
+				billNo := ""
+				if order.BillNo() != "" {
+					billNo = `,"bill_no":"b1"`
+				}
+				require.Equal(t, fmt.Sprintf(`{"errcode":90010,"errmsg":"openid: WeChat refuses the session_key, and the secret store has no other; `+
+					`have the client call wx.login and log the player in again","error":"session_missing","outcome":"rejected","attempts":1%s,"upstream_errcode":%d}`,
+					billNo, c.errcode), string(answer.Body))
+				require.Equal(t, payment.Rejected, answer.Outcome)
+				require.Equal(t, payment.SessionMissing, answer.Problem)
+				require.Equal(t, 401, answer.Status)
+				require.Equal(t, 90010, answer.Errcode)
+				require.Equal(t, 1, answer.Attempts)
+				require.Len(t, s.sent, 1)
+			})
+		}
+	}
+}
+
+func TestARefusedSessionOfWhichNothingNewIsKnownIsPassedOn(t *testing.T) {
+	for _, c := range sessionRefusals {
+		for reason, w := range map[string]wallet{
+			"the store is sealed":         {renewing: errors.New("sealed")},
+			"the next is refused as well": {renewed: "2"},
+			"there is none to v1":         {unsigned: true},
+		} {
+			t.Run(fmt.Sprintf("%s %s %d, %s", c.api.Family.Name, c.api, c.errcode, reason), func(t *testing.T) {
+				if w.unsigned && c.api.Family == wechat.V2 {
+					t.Skip("v2 has always one")
+				}
+				answer := through(plays(says(c.errcode, "session"), says(c.errcode, "session"))).Process(t.Context(), anOrder(t, c.api), w)
+				require.Equal(t, fmt.Sprintf(`{"errcode":%d,"errmsg":"session"}`, c.errcode), string(answer.Body))
+				require.Equal(t, payment.Rejected, answer.Outcome)
+				require.Empty(t, answer.Problem)
+				require.Equal(t, 1+len(w.renewed), answer.Attempts)
+			})
+		}
+	}
+}
+
+func TestARefusedSessionAfterALostAnswerProvesNothing(t *testing.T) {
+	for _, c := range sessionRefusals {
+		if !c.api.Moves {
+			continue
+		}
+		answer := through(plays(answers(502, ""), says(c.errcode, "session"))).Process(t.Context(), anOrder(t, c.api), wallet{})
+		require.Equal(t, payment.Unknown, answer.Outcome)
+		require.Equal(t, payment.OutcomeUnknown, answer.Problem)
+		require.Contains(t, string(answer.Body), fmt.Sprintf(`"upstream_errcode":%d`, c.errcode))
 	}
 }
 
@@ -241,7 +334,7 @@ func TestAProblemMayHaveAStatusThatFitsBetter(t *testing.T) {
 
 func TestACallerThatHasHungUpStillGetsItsOrder(t *testing.T) {
 	for _, api := range wechat.APIs {
-		t.Run(api.Name, func(t *testing.T) {
+		t.Run(api.Family.Name+" "+api.Name, func(t *testing.T) {
 			ctx, hangUp := context.WithCancel(t.Context())
 			hangUp()
 			s := plays(says(0, "ok"))
@@ -324,10 +417,9 @@ func TestEveryAttemptIsSignedForItsOwnTime(t *testing.T) {
 
 // Whatever the exchanges of an order were, the answer says no more than they prove.
 func TestNoAnswerSaysMoreThanTheExchangesProve(t *testing.T) {
-	apis := []*wechat.API{wechat.Pay, wechat.CancelPay, wechat.Present, wechat.GetBalance}
-	for seed := range uint64(5_000) {
+	for seed := range uint64(10_000) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		order := anOrder(t, apis[random.IntN(len(apis))])
+		order := anOrder(t, wechat.APIs[random.IntN(len(wechat.APIs))])
 		var drawn []drawn
 		s := new(script)
 		for range 1 + random.IntN(4) {
@@ -337,7 +429,7 @@ func TestNoAnswerSaysMoreThanTheExchangesProve(t *testing.T) {
 		}
 		answer := through(s).Process(t.Context(), order, wallet{renewed: []string{"", "2"}[random.IntN(2)]})
 		if rule := broken(order.Endpoint().API, drawn[:len(s.sent)], answer); rule != "" {
-			t.Fatalf("seed %d, %s %+v: %s: %s %s", seed, order.Endpoint().API, drawn, rule, answer.Outcome, answer.Body)
+			t.Fatalf("seed %d, %s %+v: %s: %s %s", seed, order.Endpoint().Path, drawn, rule, answer.Outcome, answer.Body)
 		}
 	}
 }
@@ -368,7 +460,10 @@ func draw(random *rand.Rand) drawn {
 
 // broken names the promise that an answer breaks, "" for none.
 func broken(api *wechat.API, exchanges []drawn, answer payment.Answer) string {
-	done := map[*wechat.API]int{wechat.Pay: 90012, wechat.Present: 90012, wechat.CancelPay: 90015}[api]
+	done := map[*wechat.API]int{
+		wechat.Pay: 90012, wechat.Present: 90012, wechat.CancelPay: 90015,
+		wechat.PayV2: 90012, wechat.PresentV2: 90012, wechat.CancelPayV2: 90012,
+	}[api]
 	sent, doubt := 0, false // doubt: one before the last may have had an effect
 	for i, e := range exchanges {
 		if e.Sent {
@@ -382,7 +477,8 @@ func broken(api *wechat.API, exchanges []drawn, answer payment.Answer) string {
 	last := exchanges[len(exchanges)-1]
 	open := last.errcode == -1 || last.errcode == 90016 && api == wechat.CancelPay
 	proof := !doubt || last.errcode == 0 || last.errcode == done ||
-		api == wechat.CancelPay && (last.errcode == 90000 || last.errcode == 90014)
+		api == wechat.CancelPay && (last.errcode == 90000 || last.errcode == 90014) ||
+		api == wechat.CancelPayV2 && last.errcode == 90000
 	switch {
 	case answer.Attempts != sent:
 		return "attempts are miscounted"

@@ -19,7 +19,7 @@ import (
 // sufferPay lets the first attempt of every pay go wrong, and nothing else.
 func (w *world) sufferPay(kind string) {
 	w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
-		if c.API == wechat.Pay && c.Attempt == 1 {
+		if c.API.Cancel != nil && c.Attempt == 1 {
 			return simulator.Fault{Kind: kind}
 		}
 		return simulator.Fault{}

@@ -59,6 +59,7 @@ func TestNoAnswerLiesAboutMoney(t *testing.T) {
 type history struct {
 	*world
 	random *rand.Rand
+	v2     float64 // the share of calls of v2
 
 	mu    sync.Mutex
 	calls []*call
@@ -80,6 +81,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	random := rand.New(rand.NewPCG(seed, 0))
 	h := &history{random: random}
 	h.world = newWorld(t, simulator.Options{BalanceFirst: random.IntN(2) == 0})
+	h.v2 = []float64{0, 0.5, 1, 1}[random.IntN(4)]
 	h.processor.CancelUnknown = random.IntN(4) == 0
 	if random.IntN(5) == 0 {
 		h.processor.Replay = 0
@@ -147,6 +149,9 @@ func (h *history) live() {
 
 // draw returns a random call about one of few orders, so that calls meet.
 func (h *history) draw() wechat.Request {
+	if h.random.Float64() < h.v2 {
+		return h.drawV2()
+	}
 	billNo := fmt.Sprint("b", h.random.IntN(3))
 	amount := 100
 	if h.random.IntN(8) == 0 {
@@ -162,6 +167,38 @@ func (h *history) draw() wechat.Request {
 		return h.request(wechat.At(wechat.Present, env), fmt.Sprintf(`{"openid":%q,"present_counts":%d,"bill_no":%q}`, player, amount, billNo))
 	default:
 		return h.request(wechat.At(wechat.Pay, env), fmt.Sprintf(`{"openid":%q,"amt":%d,"bill_no":%q}`, player, amount, billNo))
+	}
+}
+
+// drawV2 is draw for v2, where refunds have numbers of their own, and few numbers mean that
+// one may be another API's already.
+func (h *history) drawV2() wechat.Request {
+	env, zone, number := wechat.Official, "1", "b0"
+	switch h.random.IntN(10) {
+	case 0:
+		env = wechat.Sandbox
+	case 1:
+		zone = "2"
+	case 2, 3, 4:
+		number = "b1"
+	}
+	call := func(api *wechat.API, members string) wechat.Request {
+		return h.request(wechat.At(api, env), fmt.Sprintf(`{"openid":%q,"zone_id":%q%s}`, player, zone, members))
+	}
+	amount := []int{100, 100, 100, 100, 100, 100, 200}[h.random.IntN(7)]
+	switch h.random.IntN(12) {
+	case 0:
+		return call(wechat.GetBalanceV2, "")
+	case 1:
+		return call(wechat.QueryOrderInfo, fmt.Sprintf(`,"out_trade_no":%q,"biz_id":1`, number))
+	case 2:
+		return call(wechat.PresentV2, fmt.Sprintf(`,"amount":%d,"bill_no":%q`, amount, number))
+	case 3, 4, 5, 6:
+		refund := []string{"r0", "r1", "r2", "b0", "b1"}[h.random.IntN(5)]
+		part := []int{40, 60, 100}[h.random.IntN(3)]
+		return call(wechat.CancelPayV2, fmt.Sprintf(`,"amount":%d,"bill_no":%q,"pay_bill_no":%q`, part, refund, number))
+	default:
+		return call(wechat.PayV2, fmt.Sprintf(`,"amount":%d,"bill_no":%q`, amount, number))
 	}
 }
 
@@ -188,19 +225,29 @@ func (h *history) call(request wechat.Request, hangUp time.Duration) {
 	c.answer, c.order, c.known, c.ended = answer, order, known, time.Now()
 }
 
-func orderOf(request wechat.Request) simulator.OrderID {
-	return simulator.OrderID{AppID: appID, Environment: request.Endpoint().Environment, BillNo: request.BillNo()}
+func orderOf(request wechat.Request) simulator.OrderID { return numbered(request, request.BillNo()) }
+
+// numbered returns the order that is called so where the request goes.
+func numbered(request wechat.Request, billNo string) simulator.OrderID {
+	id := simulator.OrderID{AppID: appID, Environment: request.Endpoint().Environment, BillNo: billNo}
+	if request.Endpoint().API.Family == wechat.V2 {
+		id.OpenID, id.ZoneID = request.OpenID(), request.Get("zone_id")
+	}
+	return id
 }
+
+// paidBy returns the pay that a cancel takes back.
+func paidBy(cancel wechat.Request) simulator.OrderID { return numbered(cancel, cancel.PayBillNo()) }
 
 // audit compares every answer with the books.
 func (h *history) audit() {
 	require.NoError(h.t, h.weChat.Settle(context.Background()))
 	for _, c := range h.calls {
 		why := func(rule string) string { return fmt.Sprintf("%s: %v", rule, c) }
-		switch c.request.Endpoint().API {
-		case wechat.GetBalance:
+		switch api := c.request.Endpoint().API; {
+		case !api.Moves:
 			require.NotContains(h.t, []payment.Outcome{payment.AlreadyApplied, payment.Duplicate}, c.answer.Outcome, why("a call that reads"))
-		case wechat.CancelPay:
+		case api == wechat.CancelPay:
 			h.auditCancel(c, why)
 		default:
 			h.auditOrder(c, why)
@@ -213,23 +260,28 @@ func (h *history) audit() {
 	h.auditBooks()
 }
 
-// auditOrder judges what was said about a pay or present.
+// auditOrder judges what was said about a pay or present, or a refund under a number of
+// its own.
 func (h *history) auditOrder(c *call, why func(string) string) {
-	applied := c.known && c.order.Applied > 0 && c.order.API == c.request.Endpoint().API.Name && c.order.Amount == c.request.Amount()
+	applied := c.known && c.order.Applied > 0 && c.order.API == c.request.Endpoint().API.Name && c.order.Amount == c.request.Amount() &&
+		c.order.Of == c.request.PayBillNo()
 	switch c.answer.Outcome {
 	case payment.Applied, payment.AlreadyApplied:
 		// Without a memory, a bill_no that is used again cannot be told from a
 		// repeat.
 		if h.processor.Replay > 0 {
 			require.True(h.t, applied, why("said applied, and is not"))
-			require.False(h.t, c.before.Returned, why("said applied, and was taken back before"))
-			require.False(h.t, c.answer.Outcome == payment.AlreadyApplied && c.order.Returned && !h.cancelledAtOnce(c), why("said applied, and was taken back meanwhile"))
+			require.Zero(h.t, c.before.Refunded, why("said applied, and was taken back before"))
+			require.False(h.t, c.answer.Outcome == payment.AlreadyApplied && c.order.Refunded > 0 && !h.cancelledAtOnce(c), why("said applied, and was taken back meanwhile"))
 		}
 	case payment.Duplicate:
 		require.True(h.t, c.known, why("said duplicate of nothing"))
 	case payment.Rejected:
-		// Taken back is as good as never applied.
+		// Taken back is as good as never applied. A part is not.
 		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said rejected, and is applied"))
+		if c.answer.Problem == payment.TakenBack && h.processor.Replay > 0 {
+			require.True(h.t, c.order.Returned, why("said taken back, and is not"))
+		}
 	case payment.NotSent:
 		if c.answer.Problem != payment.BillNoConflict {
 			require.True(h.t, !applied || c.order.Returned || h.elsewhere(c), why("said not sent, and is applied"))
@@ -253,7 +305,7 @@ func (h *history) elsewhere(c *call) bool {
 // ended: the books were read after both.
 func (h *history) cancelledAtOnce(c *call) bool {
 	return slices.ContainsFunc(h.calls, func(other *call) bool {
-		return other.request.Endpoint().API == wechat.CancelPay && orderOf(other.request) == orderOf(c.request) && other.began.Equal(c.ended)
+		return other.request.Endpoint().API.Cancels() && paidBy(other.request) == orderOf(c.request) && other.began.Equal(c.ended)
 	})
 }
 
@@ -273,41 +325,57 @@ func (h *history) auditCancel(c *call, why func(string) string) {
 func (h *history) auditBooks() {
 	balance := map[wechat.Environment]int64{wechat.Official: coins, wechat.Sandbox: coins}
 	state := h.weChat.State()
+	refunded := make(map[simulator.OrderID]int64)
 	for id, order := range state.Orders {
 		require.Equal(h.t, 1, order.Applied, "%v was carried out more than once", id)
-		switch {
-		case order.API == "present":
+		switch order.API {
+		case "present":
 			balance[id.Environment] += order.Amount
-		case !order.Returned:
+		case "cancelpay":
+			balance[id.Environment] += order.Amount
+			id.BillNo = order.Of
+			refunded[id] += order.Amount
+		default:
 			balance[id.Environment] -= order.Amount
+			if id.OpenID == "" && order.Returned { // by v1's cancelpay, which is no order
+				balance[id.Environment] += order.Amount
+			}
 		}
+	}
+	for id, coins := range refunded {
+		require.Equal(h.t, coins, state.Orders[id].Refunded, "refunds of %v", id)
+		require.LessOrEqual(h.t, coins, state.Orders[id].Amount, "refunds of %v", id)
 	}
 	for env, want := range balance {
 		require.Equal(h.t, want, h.weChat.Purse(appID, player, env).Balance, "%s coins", env)
 	}
 
-	told := make(map[string]int)
+	told := make(map[*wechat.API]map[simulator.OrderID]int)
 	for _, c := range h.calls {
-		told[c.request.Endpoint().Path+c.request.BillNo()] += c.answer.Attempts
+		api := c.request.Endpoint().API
+		if told[api] == nil {
+			told[api] = make(map[simulator.OrderID]int)
+		}
+		told[api][orderOf(c.request)] += c.answer.Attempts
 	}
 	for _, c := range h.calls {
 		if api := c.request.Endpoint().API; api.Moves && !(api == wechat.CancelPay && h.processor.CancelUnknown) {
-			seen := h.weChat.Attempts(api, orderOf(c.request))
-			require.LessOrEqual(h.t, seen, told[c.request.Endpoint().Path+c.request.BillNo()], "attempts that nobody was told of: %v", c)
+			require.LessOrEqual(h.t, h.weChat.Attempts(api, orderOf(c.request)), told[api][orderOf(c.request)], "attempts that nobody was told of: %v", c)
 		}
 	}
 }
 
 func (c *call) String() string {
-	return fmt.Sprintf("\n%s %s %s from %s to %s: %s after %d attempts (%s), books: %+v",
-		c.request.Endpoint().Path, c.request.BillNo(), c.request.Get("amt"), c.began.Format("05.000"), c.ended.Format("05.000"),
+	return fmt.Sprintf("\n%s %s zone %s, %s %s of %d from %s to %s: %s after %d attempts (%s), books: %+v",
+		c.request.Endpoint().Path, c.request.Endpoint().Environment, c.request.Get("zone_id"),
+		c.request.BillNo(), c.request.Get("pay_bill_no"), c.request.Amount(), c.began.Format("05.000"), c.ended.Format("05.000"),
 		c.answer.Outcome, c.answer.Attempts, c.answer.Body, c.order)
 }
 
 // tally counts what the histories held.
 type tally struct {
-	histories, calls, attempts, hungUp, replayed int
-	outcomes                                     map[payment.Outcome]int
+	histories, calls, v2, refunds, attempts, hungUp, replayed, takenBack int
+	outcomes                                                             map[payment.Outcome]int
 }
 
 func (t *tally) add(h *history) {
@@ -325,6 +393,15 @@ func (t *tally) add(h *history) {
 		if c.answer.Replayed {
 			t.replayed++
 		}
+		if c.request.Endpoint().API.Family == wechat.V2 {
+			t.v2++
+		}
+		if c.request.Endpoint().API == wechat.CancelPayV2 && (c.answer.Outcome == payment.Applied || c.answer.Outcome == payment.AlreadyApplied) {
+			t.refunds++
+		}
+		if c.answer.Problem == payment.TakenBack {
+			t.takenBack++
+		}
 	}
 }
 
@@ -334,6 +411,6 @@ func (t *tally) String() string {
 		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, n))
 	}
 	slices.Sort(outcomes)
-	return fmt.Sprintf("%d histories, %d calls (%d hung up, %d replayed), %d attempts: %s; no answer lied",
-		t.histories, t.calls, t.hungUp, t.replayed, t.attempts, strings.Join(outcomes, ", "))
+	return fmt.Sprintf("%d histories, %d calls (%d of v2, %d refunds done, %d taken back, %d hung up, %d replayed), %d attempts: %s; no answer lied",
+		t.histories, t.calls, t.v2, t.refunds, t.takenBack, t.hungUp, t.replayed, t.attempts, strings.Join(outcomes, ", "))
 }

@@ -16,6 +16,9 @@ type keyring struct {
 	// renewed are the refusals after which a new token or session_key was tried.
 	// Each is tried once: what is refused twice is not stale but wrong.
 	renewed [wechat.KeyRefused + 1]bool
+	// loggedOut: what the store holds of the player, if anything, is the session_key
+	// that WeChat refused.
+	loggedOut bool
 	// refused are the Midas keys that WeChat did not take, another is the one to try
 	// in their place, nil for the one that everybody uses.
 	refused []*signer.Key
@@ -36,7 +39,7 @@ func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *Answer
 	if err != nil {
 		return refuse(SecretsUnavailable, "the Midas key cannot be read", err)
 	}
-	if keys.Session, err = k.creds.SessionKey(ctx, k.order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
+	if keys.Session, err = k.creds.SessionKey(ctx, k.order.Endpoint().API.Family, k.order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
 		return refuse(SessionMissing, "openid: has no session_key in the secret store; the player must log in", err)
 	} else if err != nil {
 		return refuse(SecretsUnavailable, "the session_key cannot be read", err)
@@ -63,8 +66,12 @@ func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.
 		token, err := k.creds.RenewAccessToken(ctx, used.AccessToken)
 		return err == nil && token != used.AccessToken
 	case wechat.SessionRefused:
+		if used.Session == nil {
+			return false
+		}
 		key, err := k.creds.RenewSessionKey(ctx, k.order.OpenID(), used.Session)
-		return err == nil && key != nil && !key.Equal(used.Session)
+		k.loggedOut = errors.Is(err, secrets.ErrNotFound) || err == nil && key.Equal(used.Session)
+		return err == nil && !k.loggedOut
 	default:
 		return false
 	}

@@ -20,23 +20,38 @@ const maxRemembered = 100_000
 type Memory struct {
 	mu      sync.Mutex
 	orders  map[orderID]*remembered
-	settled list.List // of *remembered, as they were settled
+	cancels map[orderID][]*remembered // those of orders, by what they take back
+	settled list.List                 // of *remembered, as they were settled
 }
 
 // NewMemory returns a memory of nothing.
-func NewMemory() *Memory { return &Memory{orders: make(map[orderID]*remembered)} }
+func NewMemory() *Memory {
+	return &Memory{orders: make(map[orderID]*remembered), cancels: make(map[orderID][]*remembered)}
+}
 
 // orderID is what an order is remembered under.
 type orderID struct {
 	app    string
 	env    wechat.Environment
 	api    *wechat.API
+	scope  string
 	billNo string
 }
 
 func idOf(order wechat.Request) orderID {
 	e := order.Endpoint()
-	return orderID{order.AppID(), e.Environment, e.API, order.BillNo()}
+	return orderID{order.AppID(), e.Environment, e.API, order.Scope(), order.BillNo()}
+}
+
+// cancelledBy returns the ID of what the order takes back, nil if it takes back nothing.
+func cancelledBy(order wechat.Request) *orderID {
+	api := order.Endpoint().API.Undoes()
+	if api == nil {
+		return nil
+	}
+	id := idOf(order).under(api)
+	id.billNo = order.PayBillNo()
+	return &id
 }
 
 // under returns the ID of what another API does under the same number.
@@ -48,6 +63,8 @@ func (id orderID) under(api *wechat.API) orderID {
 // remembered is one order.
 type remembered struct {
 	id          orderID
+	takesBack   *orderID // nil if nothing
+	amount      int64    // 0 for a cancel that gives back all there is
 	fingerprint [sha256.Size]byte
 	past        past
 	// takingBack: we are cancelling the order ourselves, and its callers wait for
@@ -109,8 +126,13 @@ func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, before past
 		before = known.past
 	}
 	m.drop(m.orders[id])
-	r = &remembered{id: id, fingerprint: fingerprint, past: before, done: make(chan struct{})}
+	r = &remembered{
+		id: id, takesBack: cancelledBy(order), amount: order.Amount(), fingerprint: fingerprint, past: before, done: make(chan struct{}),
+	}
 	m.orders[id] = r
+	if r.takesBack != nil {
+		m.cancels[*r.takesBack] = append(m.cancels[*r.takesBack], r)
+	}
 	return r, first, before
 }
 
@@ -131,7 +153,7 @@ func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
 	case NotSent: // as before
 	}
 	if replay == 0 || !r.stands() && r.past == (past{}) {
-		delete(m.orders, r.id)
+		m.drop(r)
 		return
 	}
 	r.forget = time.Now().Add(replay)
@@ -148,9 +170,11 @@ func (m *Memory) takeBack(r *remembered) {
 	r.takingBack = true
 }
 
-// spent tells whether WeChat may know the number of a pay or present for another
-// reason than an attempt of ours that was lost: that it says so then proves nothing.
-// Numbers are unique in the whole business, so another API may have used this one up.
+// spent tells whether WeChat may know the number of an order for another reason than an
+// attempt of ours that was lost, or has given back what that did: that it says so then
+// proves nothing. A number is one for all APIs, so another one may have used it up; a
+// cancel tells of its pay, which may be forgotten. Only v1's cancelpay has no number of
+// its own: it names a pay's.
 func (m *Memory) spent(id orderID) bool {
 	if id.api == wechat.CancelPay {
 		return false
@@ -158,23 +182,39 @@ func (m *Memory) spent(id orderID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(wechat.APIs, func(api *wechat.API) bool {
-		return api != id.api && m.orders[id.under(api)] != nil
+		return m.cancelled(id.under(api)) || api != id.api && m.orders[id.under(api)] != nil
 	})
 }
 
-// returned tells whether an order is known to be taken back.
-func (m *Memory) returned(id orderID) bool {
+// returned tells whether an order of that many coins is known to be taken back, all of
+// them.
+func (m *Memory) returned(id orderID, amount int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	cancel := m.orders[id.under(wechat.CancelPay)]
-	return id.api == wechat.Pay && cancel != nil && !cancel.inFlight() && cancel.past == past{known: true}
+	var sum int64
+	for _, cancel := range m.cancels[id] {
+		switch {
+		case !cancel.gaveBack():
+		case cancel.amount == 0:
+			return true
+		default:
+			if sum += cancel.amount; sum >= amount {
+				return true
+			}
+		}
+	}
+	return false
 }
 
-// cancelled tells whether an order has been cancelled, or may have been. Like expire
-// and drop, it is called with mu held.
-func (m *Memory) cancelled(id orderID) bool {
-	return id.api == wechat.Pay && m.orders[id.under(wechat.CancelPay)] != nil
+// gaveBack tells whether a cancel is known to have given back what it names. That the
+// number of a refund is in use says nothing about its pay and amount.
+func (r *remembered) gaveBack() bool {
+	return !r.inFlight() && r.past == past{known: true} && (r.amount == 0 || r.answer.Outcome != Duplicate)
 }
+
+// cancelled tells whether an order has been cancelled, even in part, or may have been.
+// Like expire and drop, it is called with mu held.
+func (m *Memory) cancelled(id orderID) bool { return len(m.cancels[id]) > 0 }
 
 // expire forgets what is old. Where replay was changed, some of it stays a little
 // longer and is passed over.
@@ -192,6 +232,15 @@ func (m *Memory) drop(r *remembered) {
 	if r == nil {
 		return
 	}
-	m.settled.Remove(r.place)
+	if r.place != nil {
+		m.settled.Remove(r.place)
+	}
 	delete(m.orders, r.id)
+	if r.takesBack == nil {
+		return
+	}
+	others := slices.DeleteFunc(m.cancels[*r.takesBack], func(c *remembered) bool { return c == r })
+	if m.cancels[*r.takesBack] = others; len(others) == 0 {
+		delete(m.cancels, *r.takesBack)
+	}
 }

@@ -113,12 +113,15 @@ func TestAMidasKeyThatChangedIsReadAgainAndSignedWith(t *testing.T) {
 }
 
 func TestWhatIsRefusedAndHasNotChangedIsNotSentAgain(t *testing.T) {
-	for _, kind := range []string{"session_90009", "session_90010", "key_90011", "token_40001"} {
+	for kind, problem := range map[string]payment.Problem{
+		"session_90009": payment.SessionMissing, "session_90010": payment.SessionMissing, "key_90011": "", "token_40001": "",
+	} {
 		t.Run(kind, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, w *world) {
 				w.suffer(kind)
 				answer := w.pay("b1", 1)
 				require.Equal(t, payment.Rejected, answer.Outcome)
+				require.Equal(t, problem, answer.Problem)
 				require.Equal(t, 1, answer.Attempts)
 				require.Zero(t, w.order("b1").Applied)
 			})

@@ -18,9 +18,9 @@ import (
 // cannot be had now.
 type Credentials interface {
 	MidasKey(context.Context, wechat.Environment) (*signer.Key, error)
-	// SessionKey returns nil where the app sends no mp_sig, and an error that is
-	// secrets.ErrNotFound where the player has none.
-	SessionKey(ctx context.Context, openid string) (*signer.Key, error)
+	// SessionKey returns nil where the app signs no calls of the family for the
+	// player, and an error that is secrets.ErrNotFound where the player has none.
+	SessionKey(ctx context.Context, family *wechat.Family, openid string) (*signer.Key, error)
 	AccessToken(context.Context) (secrets.Value, error)
 
 	// AnotherMidasKey returns a Midas key that WeChat has not refused, past what is
@@ -121,7 +121,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		p.Memory.settle(known, answer, p.Replay)
 	}()
 	answer = p.pursue(ctx, order, creds, before)
-	if p.CancelUnknown && order.Endpoint().API == wechat.Pay && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
+	if p.CancelUnknown && order.Endpoint().API.Cancel != nil && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
 		p.Memory.takeBack(known)
 		answer = p.takeBack(ctx, order, creds, answer)
 	}
@@ -146,7 +146,8 @@ func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Cred
 func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
 	cancelled := p.Process(ctx, pay.Cancel(), creds)
 	switch {
-	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate:
+	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate,
+		p.Memory.returned(idOf(pay), pay.Amount()): // by the caller, at the same time
 		return Own(TakenBack, Detail{
 			Message:  "the end of the order was unknown and it has been taken back",
 			BillNo:   pay.BillNo(),

@@ -161,7 +161,7 @@ func (u *pursuit) answer() Answer {
 // mayBeDone tells whether the order may have been carried out, and not taken back
 // since, whatever the last attempt says.
 func (u *pursuit) mayBeDone() bool {
-	return u.order.Endpoint().API.Moves && (u.doubt || u.before.known) && !u.processor.Memory.returned(idOf(u.order))
+	return u.order.Endpoint().API.Moves && (u.doubt || u.before.known) && !u.processor.Memory.returned(idOf(u.order), u.order.Amount())
 }
 
 // isOurs tells whether an order that WeChat says was done before was done by an
@@ -188,6 +188,9 @@ func (u *pursuit) judge() Answer {
 		if u.mayBeDone() && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
 			return u.unknown()
 		}
+		if u.keyring.loggedOut { // what the last answer was about
+			return u.loggedOut()
+		}
 	}
 	return Answer{
 		Outcome:     outcome,
@@ -198,6 +201,18 @@ func (u *pursuit) judge() Answer {
 		ContentType: u.last.ContentType,
 		Body:        u.last.Body,
 	}
+}
+
+// loggedOut is the answer to a player for whom there is nothing to sign with that WeChat
+// would take.
+func (u *pursuit) loggedOut() Answer {
+	return Own(SessionMissing, Detail{
+		Message:         "openid: WeChat refuses the session_key, and the secret store has no other; have the client call wx.login and log the player in again",
+		BillNo:          u.order.BillNo(),
+		Attempts:        u.attempts,
+		Outcome:         Rejected,
+		UpstreamErrcode: &u.last.Errcode,
+	})
 }
 
 const unknownOrder = "it is not known whether the order was carried out; call again with the same bill_no, or cancel it"

@@ -53,13 +53,18 @@ func answers(status int, body string) upstream.Exchange {
 type wallet struct {
 	midas, session, token error
 	renewed               string // what Renew adds to each, "" if nothing has changed
+	renewing              error  // why a session_key cannot be renewed
+	unsigned              bool   // calls of v1 have no mp_sig
 }
 
 func (w wallet) MidasKey(ctx context.Context, _ wechat.Environment) (*signer.Key, error) {
 	return signer.NewKey("M"), w.wait(ctx, w.midas)
 }
 
-func (w wallet) SessionKey(ctx context.Context, _ string) (*signer.Key, error) {
+func (w wallet) SessionKey(ctx context.Context, family *wechat.Family, _ string) (*signer.Key, error) {
+	if w.unsigned && family == wechat.V1 {
+		return nil, nil
+	}
 	return signer.NewKey("S"), w.wait(ctx, w.session)
 }
 
@@ -86,7 +91,7 @@ func (w wallet) AnotherMidasKey(_ context.Context, _ wechat.Environment, refused
 func (wallet) TookMidasKey(context.Context, wechat.Environment, *signer.Key) {}
 
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {
-	return signer.NewKey("S" + w.renewed), w.session
+	return signer.NewKey("S" + w.renewed), w.renewing
 }
 
 func (w wallet) RenewAccessToken(context.Context, secrets.Value) (secrets.Value, error) {
@@ -114,6 +119,12 @@ func anOrder(t *testing.T, api *wechat.API) wechat.Request {
 		wechat.CancelPay:  `{"openid":"o1","bill_no":"b1"}`,
 		wechat.Present:    `{"openid":"o1","present_counts":100,"bill_no":"b1"}`,
 		wechat.GetBalance: `{"openid":"o1"}`,
+
+		wechat.PayV2:          `{"openid":"o1","amount":100,"bill_no":"b1"}`,
+		wechat.CancelPayV2:    `{"openid":"o1","amount":40,"bill_no":"b1","pay_bill_no":"b0"}`,
+		wechat.PresentV2:      `{"openid":"o1","amount":100,"bill_no":"b1"}`,
+		wechat.GetBalanceV2:   `{"openid":"o1"}`,
+		wechat.QueryOrderInfo: `{"openid":"o1","out_trade_no":"b1","biz_id":1}`,
 	}[api]
 	order, err := wechat.Decode(wechat.At(api, wechat.Official), []byte(body))
 	require.NoError(t, err)

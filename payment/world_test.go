@@ -36,6 +36,7 @@ type world struct {
 	network     *network
 	refuseDial  func() bool
 	hangUp      func() // closes connections that are idle
+	client      *upstream.Client
 	credentials *credentials.Credentials
 	processor   *payment.Processor
 }
@@ -83,7 +84,7 @@ func (w *world) reload() {
 		Ages: secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour}, Sessions: 100, Log: slog.New(slog.DiscardHandler),
 	}).Of(credentials.App{AppID: appID, Secret: "app", Session: "{openid}", MPSig: true}, client)
 	next := *w.processor
-	next.Sender = client
+	next.Sender, w.client = client, client
 	w.processor = &next
 }
 

@@ -9,7 +9,13 @@
 //	B      = as A, with access_token and sig among the fields
 //	mp_sig = HMAC(session_key, B + &org_loc=PATH&method=POST&session_key=SESSION_KEY)
 //
-// Source: https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html
+// Of a v2 call the body is signed byte for byte:
+//
+//	pay_sig   = HMAC(midas_key,   PATH + & + BODY)
+//	signature = HMAC(session_key, BODY)
+//
+// Sources: https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html (v1);
+// https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/signature.html (v2).
 package signer
 
 import (

@@ -235,3 +235,55 @@ func TestKeysAreEqualIfTheySignAlike(t *testing.T) {
 	require.False(t, signer.NewKey("a").Equal(signer.NewKey("b")))
 	require.False(t, signer.NewKey("a").Equal(nil))
 }
+
+// Vectors of v2, and of two others whose formulas are the same: those of mini programs
+// and of the login state.
+func TestSignaturesOfV2MatchTheVectors(t *testing.T) {
+	text, err := os.ReadFile("testdata/vectors.json")
+	require.NoError(t, err)
+	var rows []struct {
+		Name, Family, Status, Path, Body, Signature string
+		AppKey                                      string `json:"app_key"`
+		SessionKey                                  string `json:"session_key"`
+		PaySig                                      string `json:"pay_sig"`
+	}
+	require.NoError(t, json.Unmarshal(text, &rows))
+	paySigs, signatures, official := 0, 0, 0
+	for _, v := range rows {
+		if v.Family != "v2" {
+			continue
+		}
+		t.Run(v.Name, func(t *testing.T) {
+			r := signer.V2{Path: v.Path, Body: []byte(v.Body)}
+			if v.PaySig != "" {
+				paySigs++
+				require.Equal(t, v.PaySig, string(r.AppendPaySig(nil, signer.NewKey(v.AppKey))))
+			}
+			if v.Signature != "" {
+				signatures++
+				require.Equal(t, v.Signature, string(r.AppendSignature(nil, signer.NewKey(v.SessionKey))))
+			}
+			if v.Status == "official" {
+				official++
+			}
+		})
+	}
+	require.Equal(t, []int{9, 11, 3}, []int{paySigs, signatures, official})
+}
+
+// naiveV2 is the formula of the documentation, written as simply as possible.
+func naiveV2(text, key string) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func FuzzSignaturesOfV2MatchTheNaiveFormula(f *testing.F) {
+	f.Add("/wxa/game/pay", []byte(`{"amount":1,"payitem":"屠龙"}`), "midas", "session", "query=")
+	f.Add("/wxa/game/getbalance", []byte(nil), strings.Repeat("k", 65), "", "")
+	f.Fuzz(func(t *testing.T, path string, body []byte, midasKey, sessionKey, before string) {
+		r := signer.V2{Path: path, Body: body}
+		require.Equal(t, before+naiveV2(path+"&"+string(body), midasKey), string(r.AppendPaySig([]byte(before), signer.NewKey(midasKey))))
+		require.Equal(t, before+naiveV2(string(body), sessionKey), string(r.AppendSignature([]byte(before), signer.NewKey(sessionKey))))
+	})
+}

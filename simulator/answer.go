@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -167,14 +168,19 @@ func refuseSignature(errcode int, errmsg string, explain func() string) *reply {
 
 func notJSON(why string) *reply { return refuse(47001, "data format error", why) }
 
-// readQuery returns the query's one value of name, "" where it is absent, and
-// whether the query holds anything else.
-func readQuery(r *http.Request, name string) (value string, others bool) {
+// readQuery refuses a query that does not hold names, of which access_token is one,
+// once each, or that holds anything else.
+func readQuery(r *http.Request, names ...string) (url.Values, *reply) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if values := query[name]; len(values) > 0 {
-		value = values[0]
-		others = len(values) > 1
+	if query.Get("access_token") == "" {
+		return nil, refuse(41001, "access_token missing", "it belongs in the query")
 	}
-	delete(query, name)
-	return value, others || err != nil || len(query) > 0
+	good := err == nil && len(query) == len(names)
+	for _, name := range names {
+		good = good && len(query[name]) == 1
+	}
+	if !good {
+		return nil, badParameter("query", "must hold "+strings.Join(names, ", ")+", each once, and nothing else")
+	}
+	return query, nil
 }

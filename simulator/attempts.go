@@ -14,7 +14,7 @@ func (a attempts) count(c Call) {
 	if c.BillNo == "" {
 		return
 	}
-	id := OrderID{c.AppID, c.Environment, c.BillNo}
+	id := c.orderID()
 	if a[id] == nil {
 		a[id] = make(map[string]int)
 	}

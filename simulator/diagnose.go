@@ -23,7 +23,13 @@ type Keys struct {
 
 // midas returns the key that the path asks for, and the other one.
 func (k Keys) midas(path string) (right, wrong string) {
-	if e, _ := wechat.EndpointOf(path); e.Environment == wechat.Sandbox {
+	e, _ := wechat.EndpointOf(path)
+	return k.midasOf(e.Environment)
+}
+
+// midasOf returns the key of an environment, and the other one.
+func (k Keys) midasOf(env wechat.Environment) (right, wrong string) {
+	if env == wechat.Sandbox {
 		return k.MidasSandbox, k.Midas
 	}
 	return k.Midas, k.MidasSandbox
@@ -35,7 +41,7 @@ func (k Keys) midas(path string) (right, wrong string) {
 func ExplainSig(m Message, keys Keys) string {
 	right, _ := keys.midas(m.Path)
 	r := recipe{
-		params: m.signed(), path: m.Path, method: "POST",
+		text: v1Text, params: m.signed(), path: m.Path, method: "POST",
 		keyName: "secret", key: right,
 		compare: byName, digest: hex.EncodeToString,
 	}
@@ -45,7 +51,7 @@ func ExplainSig(m Message, keys Keys) string {
 // ExplainMPSig says why a message's mp_sig is wrong, as ExplainSig does for sig.
 func ExplainMPSig(m Message, keys Keys) string {
 	r := recipe{
-		params: m.signedByPlayer(), path: m.Path, method: "POST",
+		text: v1Text, params: m.signedByPlayer(), path: m.Path, method: "POST",
 		keyName: "session_key", key: keys.Session,
 		compare: byName, digest: hex.EncodeToString,
 	}
@@ -54,6 +60,8 @@ func ExplainMPSig(m Message, keys Keys) string {
 
 // recipe is a way to sign: the documented one until a mistake bends it.
 type recipe struct {
+	text         func(recipe) string // what is signed
+	body         string              // of v2
 	params       []Field
 	path, method string
 	keyName, key string
@@ -63,20 +71,25 @@ type recipe struct {
 }
 
 func (r recipe) sign() string {
-	params := slices.Clone(r.params)
-	if r.compare != nil {
-		slices.SortStableFunc(params, r.compare)
-	}
 	macKey := r.macKey
 	if macKey == nil {
 		macKey = []byte(r.key)
 	}
 	mac := hmac.New(sha256.New, macKey)
-	mac.Write([]byte(pairs(params) + "&org_loc=" + r.path + "&method=" + r.method))
-	if r.keyName != "" {
-		mac.Write([]byte("&" + r.keyName + "=" + r.key))
-	}
+	mac.Write([]byte(r.text(r)))
 	return r.digest(mac.Sum(nil))
+}
+
+func v1Text(r recipe) string {
+	params := slices.Clone(r.params)
+	if r.compare != nil {
+		slices.SortStableFunc(params, r.compare)
+	}
+	text := pairs(params) + "&org_loc=" + r.path + "&method=" + r.method
+	if r.keyName != "" {
+		text += "&" + r.keyName + "=" + r.key
+	}
+	return text
 }
 
 // explain says what leads to the signature that was sent.
@@ -109,10 +122,14 @@ func (r recipe) otherTime(sent string) (ts string, found bool) {
 	if at < 0 {
 		return "", false
 	}
+	before, literal, after := splitTime(r.body)
 	said, _ := strconv.ParseInt(r.params[at].Value, 10, 64)
 	r.params = slices.Clone(r.params)
 	for other := said - 300; other <= said+300; other++ {
 		r.params[at].Value = strconv.FormatInt(other, 10)
+		if literal != "" {
+			r.body = before + r.params[at].Value + after
+		}
 		if same(sent, r.sign()) {
 			return r.params[at].Value, true
 		}

@@ -21,10 +21,30 @@ type Call struct {
 	wechat.Endpoint
 
 	AppID, OpenID string
-	BillNo        string // "" for getbalance
-	// Attempt counts the calls of this path, app and bill_no, or openid where
-	// there is no bill_no, since the faults were last set. The first is 1.
+	ZoneID        string // of v2
+	BillNo        string // "" for those that only read
+	// Attempt counts the calls of this path, app, environment and bill_no, or openid
+	// where there is no bill_no, since the faults were last set; in v2 those of the
+	// player in the zone. The first is 1.
 	Attempt int
+}
+
+// describe returns what is known of a call.
+func (c call) describe() Call {
+	d := Call{Endpoint: c.endpoint, AppID: c.appid, OpenID: c.get("openid"), BillNo: c.get("bill_no")}
+	if c.isV2() {
+		d.ZoneID = c.get("zone_id")
+	}
+	return d
+}
+
+// orderID returns the order that a payment names.
+func (c Call) orderID() OrderID {
+	id := OrderID{AppID: c.AppID, Environment: c.Environment, BillNo: c.BillNo}
+	if c.API.Family == wechat.V2 {
+		id.OpenID, id.ZoneID = c.OpenID, c.ZoneID
+	}
+	return id
 }
 
 // faults are what strikes until others are set.
@@ -73,7 +93,7 @@ func (s *Simulator) setFaults(f *faults) {
 func (s *Simulator) serve(c call) *reply {
 	fault, over := s.arrive(c)
 	kind, known := findKind(kinds, fault.Kind)
-	if kind.API != "" && kind.API != c.endpoint.API.Name {
+	if !kind.strikes(c.endpoint.API.Name) || !kind.strikesFamily(c.endpoint.API.Family.Name) {
 		kind.strike = nil
 	}
 	v := &victim{Simulator: s, call: c, over: over}
@@ -113,10 +133,11 @@ func (v *victim) serve(fault Fault, kind Kind, known bool) *reply {
 // arrive counts a call and asks how it is to go wrong. over is closed when that no
 // longer holds.
 func (s *Simulator) arrive(c call) (fault Fault, over <-chan struct{}) {
-	arrived := Call{Endpoint: c.endpoint, AppID: c.get("appid"), OpenID: c.get("openid"), BillNo: c.get("bill_no")}
+	arrived := c.describe()
 	s.mu.Lock()
 	f := s.faults
-	known := s.state.Apps[arrived.AppID] != nil && isName(arrived.OpenID) && (arrived.BillNo == "" || isName(arrived.BillNo))
+	known := s.state.Apps[arrived.AppID] != nil && isName(arrived.OpenID) && (arrived.BillNo == "" || isName(arrived.BillNo)) &&
+		(!c.isV2() || isName(arrived.ZoneID))
 	if known {
 		arrived.Attempt = f.count(arrived)
 		s.attempts.count(arrived)
@@ -129,17 +150,17 @@ func (s *Simulator) arrive(c call) (fault Fault, over <-chan struct{}) {
 }
 
 func (f *faults) count(c Call) int {
-	if c.BillNo != "" {
+	if c.BillNo != "" && c.API.Family == wechat.V1 {
 		c.OpenID = "" // an order is known by its number alone
 	}
 	f.counts[c]++
 	return f.counts[c]
 }
 
-// arriveForToken is arrive for an app's call for its access_token, about which only
-// a plan decides.
-func (s *Simulator) arriveForToken(appid string) (fault Fault, over <-chan struct{}) {
-	arrived := Call{Endpoint: wechat.Endpoint{Path: stableTokenPath}, AppID: appid}
+// arriveAt is arrive for an app's call for its access_token or a player's session, about
+// which only a plan decides.
+func (s *Simulator) arriveAt(path, appid, openid string) (fault Fault, over <-chan struct{}) {
+	arrived := Call{Endpoint: wechat.Endpoint{Path: path}, AppID: appid, OpenID: openid}
 	s.mu.Lock()
 	f := s.faults
 	known := s.state.Apps[appid] != nil

@@ -46,11 +46,11 @@ func TestAFunctionSeesTheCallAndItsAttempt(t *testing.T) {
 	pay, cancel := wechat.At(wechat.Pay, wechat.Official), wechat.At(wechat.CancelPay, wechat.Official)
 	balance := wechat.At(wechat.GetBalance, wechat.Official)
 	require.Equal(t, []Call{
-		{pay, appID, openID, "b1", 1},
-		{pay, appID, openID, "b1", 2},
-		{cancel, appID, openID, "b1", 1},
-		{balance, appID, openID, "", 1},
-		{balance, appID, openID, "", 2},
+		{pay, appID, openID, "", "b1", 1},
+		{pay, appID, openID, "", "b1", 2},
+		{cancel, appID, openID, "", "b1", 1},
+		{balance, appID, openID, "", "", 1},
+		{balance, appID, openID, "", "", 2},
 	}, calls, "and no call of a bill_no or an app that cannot be")
 	require.Equal(t, 2, w.sim.Attempts(wechat.Pay, official("b1")))
 	require.Equal(t, 1, w.sim.Attempts(wechat.CancelPay, official("b1")))

@@ -13,32 +13,48 @@ import (
 	"midas-sidecar/wechat"
 )
 
-// table is a page's table of body fields, without sig and mp_sig. It is not taken
-// from wechat: what we send is checked against a second reading of the pages.
-type table struct{ required, optional []string }
+// table is a page's table of body fields. It is not taken from wechat: what we send
+// is checked against a second reading of the pages.
+type table struct{ required, optional, signatures []string }
 
-// v1Tables: https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html
+// v1Table: https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html
 // and its siblings midas.cancelPay, midas.getBalance and midas.present.
-var v1Tables = map[*wechat.API]table{
-	wechat.Pay: {
-		required: strings.Fields("openid appid offer_id ts zone_id pf amt bill_no"),
-		optional: strings.Fields("user_ip pay_item app_remark"),
-	},
-	wechat.CancelPay: {
-		required: strings.Fields("openid appid offer_id ts zone_id pf bill_no"),
-		optional: strings.Fields("user_ip pay_item"),
-	},
-	wechat.GetBalance: {
-		required: strings.Fields("openid appid offer_id ts zone_id pf"),
-		optional: strings.Fields("user_ip"),
-	},
-	wechat.Present: {
-		required: strings.Fields("openid appid offer_id ts zone_id pf bill_no present_counts"),
-		optional: strings.Fields("user_ip"),
-	},
+func v1Table(required, optional string) table {
+	return table{
+		required:   strings.Fields("openid appid offer_id ts zone_id pf " + required),
+		optional:   strings.Fields("user_ip " + optional),
+		signatures: strings.Fields("sig mp_sig"),
+	}
 }
 
-var numbers = []string{"ts", "amt", "present_counts"}
+// v2Table: https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/coins.html
+// and https://developers.weixin.qq.com/minigame/dev/api-backend/midas-payment/order/api_pay_v2.queryorder.html.
+// The tables require user_ip, the examples beside them have none.
+func v2Table(required, optional string) table {
+	return table{
+		required: strings.Fields("openid offer_id ts zone_id env " + required),
+		optional: strings.Fields("user_ip " + optional),
+	}
+}
+
+var tables = map[*wechat.API]table{
+	wechat.Pay:        v1Table("amt bill_no", "pay_item app_remark"),
+	wechat.CancelPay:  v1Table("bill_no", "pay_item"),
+	wechat.GetBalance: v1Table("", ""),
+	wechat.Present:    v1Table("bill_no present_counts", ""),
+
+	wechat.PayV2:          v2Table("amount bill_no", "payitem remark"),
+	wechat.CancelPayV2:    v2Table("amount bill_no pay_bill_no", ""),
+	wechat.GetBalanceV2:   v2Table("", "coin_type"),
+	wechat.PresentV2:      v2Table("amount bill_no", ""),
+	wechat.QueryOrderInfo: v2Table("out_trade_no biz_id", ""),
+}
+
+var (
+	counts = []string{"ts", "amt", "present_counts", "amount"}
+	// choices are the numbers of which there are few.
+	choices = map[string][]string{"env": {"0", "1"}, "coin_type": {"0", "1"}, "biz_id": {"1", "2"}}
+)
 
 // check refuses a body that has not exactly the fields of the table. Whether
 // mp_sig may be absent is the app's to say.
@@ -48,44 +64,55 @@ func (t table) check(m Message) *reply {
 			return refusal
 		}
 	}
-	for _, name := range append(slices.Clone(t.required), "sig") {
+	for _, name := range t.required {
 		if !m.has(name) {
-			return missing(name)
+			return t.missing(name)
 		}
+	}
+	if !t.isV2() && !m.has("sig") {
+		return t.missing("sig")
 	}
 	return nil
 }
 
-// missing answers as has been seen in the field: 40101 for openid and mp_sig.
+// isV2: the signatures of v2 are in the query.
+func (t table) isV2() bool { return t.signatures == nil }
+
+// missing answers as has been seen in the field: 40101 for v1's openid and mp_sig.
 // https://developers.weixin.qq.com/community/develop/doc/000a00883cc4a04aa8a9d3b8951000
-func missing(name string) *reply {
-	if name == "openid" || name == "mp_sig" {
+func (t table) missing(name string) *reply {
+	if !t.isV2() && (name == "openid" || name == "mp_sig") {
 		return refuse(40101, name+" missing", "")
 	}
 	return badParameter(name, "is missing")
 }
 
 func (t table) checkField(f Field) *reply {
-	known := slices.Contains(t.required, f.Name) || slices.Contains(t.optional, f.Name) ||
-		f.Name == "sig" || f.Name == "mp_sig"
-	number := slices.Contains(numbers, f.Name)
+	known := slices.Contains(t.required, f.Name) || slices.Contains(t.optional, f.Name) || slices.Contains(t.signatures, f.Name)
+	count, choice := slices.Contains(counts, f.Name), choices[f.Name]
 	switch {
 	case f.Name == "access_token":
 		return badParameter(f.Name, "belongs in the query, not in the body")
 	case !known:
 		return badParameter(printable(f.Name), "is not a field of this API")
-	case number && f.kind != '0':
+	case (count || choice != nil) && f.kind != '0':
 		return badParameter(f.Name, "must be a number")
-	case number && !isCount(f.Value):
+	case count && !isCount(f.Value):
 		return badParameter(f.Name, "must be a plain positive integer of at most "+strconv.Itoa(maxCoins))
-	case number:
+	case choice != nil && !slices.Contains(choice, f.Value):
+		return badParameter(f.Name, "must be "+strings.Join(choice, " or "))
+	case count || choice != nil:
 		return nil
 	case f.kind != '"':
 		return badParameter(f.Name, "must be a string")
 	case f.Value == "":
 		return badParameter(f.Name, "must not be empty: leave an optional field out")
-	case f.Name == "bill_no" && !isName(f.Value):
+	case strings.HasSuffix(f.Name, "bill_no") && t.isV2() && f.Value[0] == '_':
+		return badParameter(f.Name, "must not begin with _")
+	case (strings.HasSuffix(f.Name, "bill_no") || f.Name == "out_trade_no") && !isName(f.Value):
 		return badParameter(f.Name, "must be 1 to 63 characters of A-Z a-z 0-9 _ -")
+	case (f.Name == "openid" || f.Name == "zone_id") && t.isV2() && !isName(f.Value): // both name a v2 order
+		return badParameter(f.Name, "is invalid")
 	}
 	return nil
 }

@@ -21,6 +21,20 @@ func FuzzNothingUnsignedMovesCoins(f *testing.F) {
 			f.Add(path, "access_token="+theToken, "application/json", []byte(body))
 		}
 	}
+	for _, wrong := range []func(*draft){
+		func(d *draft) { d.signature = "0" },
+		func(d *draft) { d.paySig = "0" },
+		func(d *draft) { d.signature, d.paySig = d.paySig, d.signature },
+		func(d *draft) { d.raw = d.body() + " " },
+		func(d *draft) { d.raw = "{}" },
+	} {
+		for _, path := range []string{payPathV2, cancelPathV2, presentPathV2, balancePathV2, queryPathV2} {
+			d := w.paymentV2(nil)
+			d.path = path
+			wrong(d.sign())
+			f.Add(path, d.sentQuery(), "application/json", []byte(d.body()))
+		}
+	}
 	before := w.sim.State()
 	f.Fuzz(func(t *testing.T, path, query, contentType string, body []byte) {
 		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))

@@ -29,16 +29,17 @@ const (
 type Kind struct {
 	Name    string  `json:"kind"`
 	Applied Applied `json:"applied"`
-	// API is the name of the only one that is struck, "" for all. Calls of others
-	// are served well.
-	API   string `json:"api,omitempty"`
-	About string `json:"about"`
+	// API is the name of the only one that is struck, Family that of the only family,
+	// "" for all. Calls of others are served well.
+	API    string `json:"api,omitempty"`
+	Family string `json:"family,omitempty"`
+	About  string `json:"about"`
 
 	strike     func(*victim) *reply // nil: nothing goes wrong
 	delays     bool                 // a fault may name a Delay
 	delay      time.Duration        // of one that does not
 	unverified bool                 // strikes any call that can be read
-	anywhere   bool                 // is one of TokenKinds, too
+	anywhere   bool                 // is one of TokenKinds and LoginKinds, too
 }
 
 // Kinds returns all there are for the payment APIs.
@@ -47,6 +48,14 @@ func Kinds() []Kind { return slices.Clone(kinds) }
 // TokenKinds returns all there are for stable_token. What is applied or not is the
 // issue of a new token, where it is time for one.
 func TokenKinds() []Kind { return slices.Clone(tokenKinds) }
+
+// LoginKinds returns all there are for jscode2session. What is applied or not is that
+// the js_code is used up and the session_key given out.
+func LoginKinds() []Kind { return slices.Clone(loginKinds) }
+
+func (k Kind) strikes(api string) bool { return k.API == "" || k.API == api }
+
+func (k Kind) strikesFamily(family string) bool { return k.Family == "" || k.Family == family }
 
 func findKind(among []Kind, name string) (kind Kind, known bool) {
 	i := slices.IndexFunc(among, func(k Kind) bool { return k.Name == name })
@@ -59,12 +68,14 @@ func findKind(among []Kind, name string) (kind Kind, known bool) {
 // maxDelay is longer than any client's patience.
 const maxDelay = time.Hour
 
-// check refuses a fault that cannot be, or not in the calls to api; "" is any but
-// stable_token.
-func (f Fault) check(at, api string) error {
+// check refuses a fault that cannot be, or not in the calls that the rule is for.
+func (f Fault) check(at string, r Rule) error {
 	among, list := kinds, "kinds"
-	if api == stableToken {
+	switch r.API {
+	case stableToken:
 		among, list = tokenKinds, "token_kinds"
+	case code2Session:
+		among, list = loginKinds, "login_kinds"
 	}
 	kind, known := findKind(among, f.Kind)
 	switch {
@@ -74,8 +85,10 @@ func (f Fault) check(at, api string) error {
 		return fmt.Errorf("%s/delay: %s has none", at, f.Kind)
 	case f.Delay < 0 || f.Delay > maxDelay:
 		return fmt.Errorf("%s/delay: must be from 0s to %s", at, maxDelay)
-	case api != "" && kind.API != "" && kind.API != api:
+	case r.API != "" && !kind.strikes(r.API):
 		return fmt.Errorf("%s: %s strikes %s only", at, f.Kind, kind.API)
+	case r.family() != "" && !kind.strikesFamily(r.family()):
+		return fmt.Errorf("%s: %s strikes %s only", at, f.Kind, kind.Family)
 	}
 	return nil
 }

@@ -66,9 +66,11 @@ var kinds = slices.Concat(
 			Name: "token_42001_replaced", Applied: NotApplied, strike: replaceToken((*Token).expire),
 			About: "errcode 42001, for the access_token expires now and a new one is issued",
 		},
-		refusing("session_90009", 90009, "mp_sig error", "errcode 90009, although mp_sig is right"),
-		refusing("session_90010", 90010, "no session", "errcode 90010, although the player is logged in"),
-		refusing("key_90011", 90011, "sig error", "errcode 90011, although sig is right"),
+		of(wechat.V1, refusing("session_90009", 90009, "mp_sig error", "errcode 90009, although mp_sig is right")),
+		refusingEither("session_90010", 90010, "no session", "signature error",
+			"errcode 90010, although the player is logged in, and v2's signature right"),
+		of(wechat.V2, refusing("session_90016", 90016, "session_key expired", "errcode 90016, although the player is logged in")),
+		refusingEither("key_90011", 90011, "sig error", "pay_sig error", "errcode 90011, although sig, or v2's pay_sig, is right"),
 		{
 			Name: "clock_behind", Applied: NotApplied, strike: clock(-10 * time.Minute),
 			About: "errcode 90018, for WeChat's clock is ten minutes behind ts",
@@ -93,7 +95,17 @@ var tokenKinds = append(
 	refusing("quota_45009", 45009, "reach max api daily quota limit", "errcode 45009, the day's calls are used up"),
 )
 
-// anywhere marks kinds that may strike calls for the access_token, too.
+// loginKinds is the table for jscode2session, in the same way.
+var loginKinds = append(
+	slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return !k.anywhere }),
+	refusing("secret_40125", 40125, "invalid appsecret", "errcode 40125, although the secret is the app's"),
+	refusing("code_40029", 40029, "invalid code", "errcode 40029, although the js_code is good and stays so"),
+	refusing("code_40163", 40163, "code been used", "errcode 40163, although the js_code is not used and stays so"),
+	refusing("player_40226", 40226, "code blocked", "errcode 40226, the player is a high risk and may not log in"),
+	refusing("quota_45011", 45011, "api minute-quota reach limit", "errcode 45011, too many logins of the player in this minute"),
+)
+
+// anywhere marks kinds that may strike calls for the access_token or a session, too.
 func anywhere(kinds []Kind) []Kind {
 	for i := range kinds {
 		kinds[i].anywhere = true
@@ -111,7 +123,7 @@ func either(name, about string, spoil func(*victim, *reply)) []Kind {
 
 func only(api *wechat.API, kinds []Kind) []Kind {
 	for i := range kinds {
-		kinds[i].API = api.Name
+		kinds[i].API, kinds[i].Family = api.Name, api.Family.Name
 	}
 	return kinds
 }
@@ -121,6 +133,22 @@ func refusing(name string, errcode int, errmsg, about string) Kind {
 	return Kind{Name: name, Applied: NotApplied, About: about, strike: func(*victim) *reply {
 		return refuse(errcode, errmsg, "not carried out")
 	}}
+}
+
+// refusingEither is refusing where the families have other words for the same code.
+func refusingEither(name string, errcode int, v1, v2, about string) Kind {
+	return Kind{Name: name, Applied: NotApplied, About: about, strike: func(v *victim) *reply {
+		if v.call.isV2() {
+			return refuse(errcode, v2, "not carried out")
+		}
+		return refuse(errcode, v1, "not carried out")
+	}}
+}
+
+// of makes a kind one of a family.
+func of(family *wechat.Family, kind Kind) Kind {
+	kind.Family = family.Name
+	return kind
 }
 
 func redirects(statuses ...int) []Kind {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/wechat"
 )
 
 // What a client sees of a pay that each kind strikes, before or after: the name is
@@ -52,6 +54,7 @@ var sights = map[string]func(*testing.T, seen){
 	"token_42001_replaced": errcode(42001),
 	"session_90009":        errcode(90009),
 	"session_90010":        errcode(90010),
+	"session_90016":        errcode(90016),
 	"key_90011":            errcode(90011),
 	"clock_behind":         errcode(90018),
 	"clock_ahead":          errcode(90018),
@@ -61,6 +64,11 @@ var sights = map[string]func(*testing.T, seen){
 	"secret_40125": errcode(40125),
 	"ip_40164":     errcode(40164),
 	"quota_45009":  errcode(45009),
+
+	"code_40029":   errcode(40029),
+	"code_40163":   errcode(40163),
+	"player_40226": errcode(40226),
+	"quota_45011":  errcode(45011),
 }
 
 // stem is a kind's name without its moment.
@@ -68,44 +76,62 @@ func stem(kind string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(kind, "_before"), "_after")
 }
 
-// Every row of the table: the client sees what it says, and so do the books.
+// Every row of the table, in each family that it is for: the client sees what it says,
+// and so do the books.
 func TestEachKindDoesWhatItsRowSays(t *testing.T) {
-	for _, kind := range Kinds() {
-		t.Run(kind.Name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			call, done := s.payFor("b1"), s.paid
-			if kind.API != "" {
-				require.Zero(t, s.payOnce("b1").answered(t).Errcode)
-				call, done = s.draft(cancelPath, map[string]any{"bill_no": "b1"}).sign(), s.returned
-			}
-			patience, leave := context.WithCancel(t.Context())
-			defer leave()
-			s.sim.Misbehave(func(Call) Fault {
-				switch fault := (Fault{Kind: kind.Name}); stem(kind.Name) {
-				case "hang", "late":
-					leave()
-					return fault
-				case "drip":
-					fault.Delay = time.Microsecond
-					return fault
-				default:
-					return fault
-				}
+	for _, family := range []*wechat.Family{wechat.V1, wechat.V2} {
+		for _, kind := range Kinds() {
+			t.Run(family.Name+" "+kind.Name, func(t *testing.T) {
+				t.Parallel()
+				requireAsItsRowSays(t, kind, family)
 			})
-			sight := sights[stem(kind.Name)]
-			require.NotNil(t, sight)
-			sight(t, s.send(patience, call))
-			require.NoError(t, s.sim.Settle(t.Context()))
-			require.Equal(t, kind.Applied != NotApplied, done("b1"))
-			require.NotEmpty(t, kind.About)
-			if kind.strike != nil {
-				s.requireLogged("fault=" + kind.Name)
-			}
-			for _, secret := range []string{call.midasKey, call.sessionKey, call.token, call.fields["sig"].(string), call.fields["mp_sig"].(string)} {
-				require.NotContains(t, s.log.String(), secret)
-			}
-		})
+		}
+	}
+}
+
+func requireAsItsRowSays(t *testing.T, kind Kind, family *wechat.Family) {
+	s := newSite(t)
+	call, done := s.payFor("b1"), s.paid
+	switch {
+	case family == wechat.V2:
+		call, done = s.payForV2("b1"), s.paidV2
+	case kind.API != "":
+		require.Zero(t, s.payOnce("b1").answered(t).Errcode)
+		call, done = s.draft(cancelPath, map[string]any{"bill_no": "b1"}).sign(), s.returned
+	}
+	patience, leave := context.WithCancel(t.Context())
+	defer leave()
+	s.sim.Misbehave(func(Call) Fault {
+		switch fault := (Fault{Kind: kind.Name}); stem(kind.Name) {
+		case "hang", "late":
+			leave()
+			return fault
+		case "drip":
+			fault.Delay = time.Microsecond
+			return fault
+		default:
+			return fault
+		}
+	})
+	if kind.Family != "" && kind.Family != family.Name {
+		require.Zero(t, s.send(patience, call).answered(t).Errcode, "the other family is spared")
+		return
+	}
+	sight := sights[stem(kind.Name)]
+	require.NotNil(t, sight)
+	sight(t, s.send(patience, call))
+	require.NoError(t, s.sim.Settle(t.Context()))
+	require.Equal(t, kind.Applied != NotApplied, done("b1"))
+	require.NotEmpty(t, kind.About)
+	if kind.strike != nil {
+		s.requireLogged("fault=" + kind.Name)
+	}
+	secrets := []string{call.midasKey, call.sessionKey, call.token, call.signature, call.paySig}
+	if family == wechat.V1 {
+		secrets = []string{call.midasKey, call.sessionKey, call.token, call.fields["sig"].(string), call.fields["mp_sig"].(string)}
+	}
+	for _, secret := range secrets {
+		require.NotContains(t, s.log.String(), secret)
 	}
 }
 
@@ -168,13 +194,13 @@ func halfAnAnswer(t *testing.T, x seen) {
 	t.Helper()
 	require.NoError(t, x.err)
 	require.Error(t, x.bodyErr)
-	require.Regexp(t, `^{"(errcode":0|access_token":").*[^}]$`, x.text)
+	require.Regexp(t, `^{"(errcode":0|access_token":"|session_key":").*[^}]$`, x.text)
 }
 
 func unreadable(t *testing.T, x seen) {
 	t.Helper()
 	whole(http.StatusOK, x.text)(t, x)
-	require.Regexp(t, `^{"(errcode":0|access_token":").*[^}]$`, x.text)
+	require.Regexp(t, `^{"(errcode":0|access_token":"|session_key":").*[^}]$`, x.text)
 }
 
 func codeless(t *testing.T, x seen) {

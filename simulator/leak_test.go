@@ -31,6 +31,19 @@ func TestTheBooksTellTheStateWithoutItsSecrets(t *testing.T) {
 		"attempts": {"wx1234567/official/b1": {"pay": 1}}
 	}`, r.Body.String())
 	require.Equal(t, 405, w.do("POST", "/simulator/books", "", "").status)
+
+	require.Zero(t, w.payV2("b1", 30).Errcode)
+	require.Zero(t, w.refund("r1", "b1", 10).Errcode)
+	books := w.do(http.MethodGet, "/simulator/books", "", "").text
+	for _, part := range []string{
+		`"wx1234567/official/` + openID + `/1/b1":{"api":"pay","openid":"` + openID + `","amount":30,`,
+		`"applied":1,"refunded":10}`,
+		`"wx1234567/official/` + openID + `/1/r1":{"api":"cancelpay",`,
+		`"applied":1,"of":"b1"}`,
+		`"wx1234567/official/` + openID + `/1/r1":{"cancelpay":1}`,
+	} {
+		require.Contains(t, books, part)
+	}
 }
 
 // Canaries in every secret, every refusal provoked: they are in no log line, in
@@ -70,6 +83,19 @@ func TestNoSecretIsShown(t *testing.T) {
 		for _, signature := range signatures {
 			require.NotContains(t, shown.String(), signature)
 		}
+	}
+	for _, bend := range []func(*draft){
+		func(*draft) {}, func(d *draft) { d.signature = "0" }, func(d *draft) { d.paySig = "0" }, with("amount", int64(1000)), with(canary, "x"),
+		func(d *draft) { d.raw = d.body() + " " },
+		func(d *draft) { d.midasKey = canary + "3"; d.sign() },
+		func(d *draft) { d.sessionKey = canary + "5"; d.sign() },
+		func(d *draft) { d.query = d.sentQuery() + "&" + canary + "=1" },
+		func(d *draft) { d.query = strings.Replace(d.sentQuery(), "hmac_sha256", canary, 1) },
+	} {
+		d := w.draft(payPathV2, map[string]any{"bill_no": "b1", "amount": int64(5)})
+		d.token, d.midasKey, d.sessionKey = canary+"6", canary+"2", canary+"4"
+		bend(d.sign())
+		shown.WriteString(w.send(d).text)
 	}
 	for _, query := range []string{"?secret=CANARY1", "?appid=wx1234567&secret=CANARY1&grant_type=authorization_code&js_code=CANARY"} {
 		shown.WriteString(w.do(http.MethodGet, code2SessionPath+query, "", "").text)

@@ -14,43 +14,63 @@ const validity = 48 * time.Hour
 
 // apply carries out a call that has been admitted.
 func (s *Simulator) apply(c call) *reply {
-	player := s.state.player(c.get("appid"), c.get("openid"))
+	player := s.state.player(c.appid, c.get("openid"))
 	if player == nil { // gone between its admission and a fault that applies late
 		return refuse(90010, "no session", "the player is gone since")
 	}
 	purse := player.purse(c.endpoint.Environment)
 	switch c.endpoint.API {
-	case wechat.Pay:
+	case wechat.Pay, wechat.PayV2:
 		return s.pay(c, purse)
 	case wechat.CancelPay:
 		return s.cancelPay(c, purse)
-	case wechat.Present:
+	case wechat.CancelPayV2:
+		return s.refund(c, purse)
+	case wechat.Present, wechat.PresentV2:
 		return s.present(c, purse)
+	case wechat.QueryOrderInfo:
+		return s.queryOrder(c)
+	case wechat.GetBalanceV2:
+		return getBalanceV2(c, purse)
 	default:
 		return getBalance(purse)
 	}
 }
 
+// amount returns the name and value of the field that says how many coins.
+func (c call) amount() (name string, coins int64) {
+	name = map[*wechat.API]string{wechat.Pay: "amt", wechat.Present: "present_counts"}[c.endpoint.API]
+	if c.isV2() {
+		name = "amount"
+	}
+	return name, c.integer(name)
+}
+
 func (s *Simulator) pay(c call, purse *Purse) *reply {
-	amt := c.integer("amt")
-	duplicate, short := s.orderExists(c), amt > purse.Balance
+	name, amount := c.amount()
+	duplicate, short := s.orderExists(c), amount > purse.Balance
 	switch {
 	case short && (s.options.BalanceFirst || c.balanceFirst || duplicate == nil):
-		return refuse(90013, "balance not enough", fmt.Sprintf("amt is %d and the balance %d", amt, purse.Balance))
+		return refuse(90013, "balance not enough", fmt.Sprintf("%s is %d and the balance %d", name, amount, purse.Balance))
 	case duplicate != nil:
 		return duplicate
 	}
 	// Gift coins first: the pages do not say which, and so used_gen_amt shows.
-	gen := min(amt, purse.GenBalance)
-	purse.spend(amt, gen)
-	s.enter(c, amt, gen)
+	gen := min(amount, purse.GenBalance)
+	purse.spend(amount, gen)
+	s.enter(c, Order{Amount: amount, Gen: gen})
+	used := "used_gen_amt"
+	if c.isV2() {
+		used = "used_present_amount"
+	}
 	return done(members{
 		{"bill_no", c.get("bill_no")},
 		{"balance", purse.Balance},
-		{"used_gen_amt", gen},
-	}, fmt.Sprintf("%d coins taken, %d left", amt, purse.Balance))
+		{used, gen},
+	}, fmt.Sprintf("%d coins taken, %d left", amount, purse.Balance))
 }
 
+// cancelPay gives a whole order back.
 func (s *Simulator) cancelPay(c call, purse *Purse) *reply {
 	order := s.state.Orders[c.orderID()]
 	switch {
@@ -65,23 +85,53 @@ func (s *Simulator) cancelPay(c call, purse *Purse) *reply {
 	case !s.valid(order):
 		return refuse(90014, "order confirmed, can not cancel", "the order is older than 48 hours")
 	}
-	purse.spend(-order.Amount, -order.Gen)
-	order.Returned = true
+	purse.spend(-order.Amount, -order.giveBack(order.Amount))
 	return done(members{{"bill_no", c.get("bill_no")}},
 		fmt.Sprintf("%d coins given back, %d now", order.Amount, purse.Balance))
+}
+
+// refund is v2's cancelpay: it gives a part of an order back, as often as there is
+// something left, and is an order itself, under a bill_no of its own. v2 has no code for
+// an order that is too old; to us it is then one that nobody knows.
+func (s *Simulator) refund(c call, purse *Purse) *reply {
+	if duplicate := s.orderExists(c); duplicate != nil {
+		return duplicate
+	}
+	order := s.state.Orders[c.orderCalled("pay_bill_no")]
+	_, amount := c.amount()
+	switch {
+	case order == nil:
+		return refuse(90000, "order not exist", "this player paid nothing with this pay_bill_no in this zone and environment")
+	case order.API != wechat.Pay.Name:
+		return refuse(90000, "order not exist", "this pay_bill_no is a "+order.API+": only a pay can be given back")
+	case !s.valid(order):
+		return refuse(90000, "order not exist", "the order is older than 48 hours")
+	case amount > order.Amount-order.Refunded:
+		refusal := badParameter("amount", "must be at most what was paid and is not yet given back")
+		refusal.why = fmt.Sprintf("%d coins were paid and %d given back", order.Amount, order.Refunded)
+		return refusal
+	}
+	gen := order.giveBack(amount)
+	purse.spend(-amount, -gen)
+	s.enter(c, Order{Amount: amount, Gen: gen, Of: c.get("pay_bill_no")})
+	return done(members{
+		{"bill_no", c.get("bill_no")},
+		{"balance", purse.Balance},
+		{"used_present_amount", gen},
+	}, fmt.Sprintf("%d coins given back, %d now", amount, purse.Balance))
 }
 
 func (s *Simulator) present(c call, purse *Purse) *reply {
 	if duplicate := s.orderExists(c); duplicate != nil {
 		return duplicate
 	}
-	count := c.integer("present_counts")
+	name, count := c.amount()
 	if count > maxCoins-purse.saveSum() {
-		return badParameter("present_counts", fmt.Sprintf("a player can have been given at most %d coins in all", maxCoins))
+		return badParameter(name, fmt.Sprintf("a player can have been given at most %d coins in all", maxCoins))
 	}
 	purse.Balance += count
 	purse.GenBalance += count
-	s.enter(c, count, 0)
+	s.enter(c, Order{Amount: count})
 	return done(members{{"balance", purse.Balance}, {"bill_no", c.get("bill_no")}},
 		fmt.Sprintf("%d coins given, %d now", count, purse.Balance))
 }
@@ -98,13 +148,57 @@ func getBalance(purse *Purse) *reply {
 	}, fmt.Sprintf("%d coins", purse.Balance))
 }
 
+// getBalanceV2 knows of a recharge centre, in which no player has anything.
+func getBalanceV2(c call, purse *Purse) *reply {
+	if c.get("coin_type") == "1" {
+		if c.get("zone_id") != "1" {
+			return badParameter("zone_id", "must be 1 for the recharge centre, coin_type 1")
+		}
+		purse = &Purse{}
+	}
+	return done(members{
+		{"balance", purse.Balance},
+		{"present_balance", purse.GenBalance},
+		{"sum_save", purse.saveSum() - purse.presentSum()},
+		{"sum_present", purse.presentSum()},
+		{"sum_balance", purse.saveSum()},
+		{"sum_cost", purse.CostSum},
+		{"first_save", purse.firstSave() == 1},
+	}, fmt.Sprintf("%d coins", purse.Balance))
+}
+
+// queryOrder tells of a pay what the page tells of a purchase of coins, for the
+// simulator sells none: state 2 is "paid" and "delivered". There are no goods.
+// https://developers.weixin.qq.com/minigame/dev/api-backend/midas-payment/order/api_pay_v2.queryorder.html
+func (s *Simulator) queryOrder(c call) *reply {
+	order := s.state.Orders[c.orderCalled("out_trade_no")]
+	const coins = "1"
+	if c.get("biz_id") != coins || order == nil || order.API != wechat.Pay.Name {
+		return refuse(90019, "out_trade_no not found", "this player paid nothing with such a bill_no in this zone and environment")
+	}
+	return done(members{
+		{"product_id", ""},
+		{"pay_state", 2},
+		{"deliver_state", 2},
+		{"pay_finish_time", order.Time.Unix()},
+		{"out_trade_no", c.get("out_trade_no")},
+		{"mch_order_no", ""},
+		{"transaction_id", ""},
+	}, "paid "+order.Time.Format(time.RFC3339))
+}
+
 // done answers a call that was carried out.
 func done(body members, why string) *reply {
 	return ok(append(members{{"errcode", 0}, {"errmsg", "ok"}}, body...), why)
 }
 
-func (c call) orderID() OrderID {
-	return OrderID{c.get("appid"), c.endpoint.Environment, c.get("bill_no")}
+func (c call) orderID() OrderID { return c.orderCalled("bill_no") }
+
+// orderCalled returns the order of the call's player that a field names.
+func (c call) orderCalled(field string) OrderID {
+	described := c.describe()
+	described.BillNo = c.get(field)
+	return described.orderID()
 }
 
 // valid tells whether the 48 hours of an order are still running.
@@ -127,24 +221,31 @@ func (s *Simulator) orderExists(c call) *reply {
 }
 
 // enter notes that the call's order was carried out.
-func (s *Simulator) enter(c call, amount, gen int64) {
+func (s *Simulator) enter(c call, order Order) {
 	id := c.orderID()
-	applied := 1
+	order.API, order.OpenID = c.endpoint.API.Name, c.get("openid")
+	order.Time = s.options.Now().UTC()
+	order.Applied = 1
 	if earlier := s.state.Orders[id]; earlier != nil {
-		applied += earlier.Applied
+		order.Applied += earlier.Applied
 	}
 	if s.state.Orders == nil {
 		s.state.Orders = make(map[OrderID]*Order)
 	}
-	s.state.Orders[id] = &Order{
-		API:     c.endpoint.API.Name,
-		OpenID:  c.get("openid"),
-		Amount:  amount,
-		Gen:     gen,
-		Time:    s.options.Now().UTC(),
-		Applied: applied,
-	}
+	s.state.Orders[id] = &order
 }
+
+// giveBack notes that coins of a pay go back, and returns how many of them are gifts.
+// What was spent first comes back last.
+func (o *Order) giveBack(coins int64) (gen int64) {
+	before := o.genLeft()
+	o.Refunded += coins
+	o.Returned = o.Refunded == o.Amount
+	return before - o.genLeft()
+}
+
+// genLeft is how many gift coins a pay has taken and not given back.
+func (o *Order) genLeft() int64 { return min(o.Gen, o.Amount-o.Refunded) }
 
 // spend takes coins, gen of them gift coins. Negative numbers give them back.
 func (p *Purse) spend(amount, gen int64) {

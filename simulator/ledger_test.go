@@ -58,7 +58,7 @@ func TestGiftCoinsAreSpentFirstAndComeBackAsGifts(t *testing.T) {
 func TestWhoHasBoughtNothingIsToldSo(t *testing.T) {
 	w := newWorld(t, func(s *State) { s.Apps[appID].Players[openID].Official = Purse{} })
 	w.present("gift", 5)
-	require.Equal(t, 1, w.signed(balancePath, nil).FirstSave)
+	require.EqualValues(t, 1, w.signed(balancePath, nil).FirstSave)
 }
 
 func TestTheEnvironmentsShareNothing(t *testing.T) {

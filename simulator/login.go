@@ -12,7 +12,10 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-const code2SessionPath = "/sns/jscode2session"
+const (
+	code2SessionPath = "/sns/jscode2session"
+	code2Session     = "jscode2session" // where a rule names it
+)
 
 // codeLife is how long a js_code is good for, once.
 // https://developers.weixin.qq.com/minigame/en/dev/api-backend/open-api/login/auth.code2Session.html
@@ -89,31 +92,63 @@ func (s *Simulator) code2Session(r *http.Request) *reply {
 		return refuse(43001, "require GET method", "the method is "+r.Method)
 	}
 	query := r.URL.Query()
+	js := s.jsCode(query.Get("js_code"))
+	fault, over := s.arriveAt(code2SessionPath, query.Get("appid"), js.openid)
+	kind, known := findKind(loginKinds, fault.Kind)
+	v := &victim{
+		Simulator: s,
+		over:      over,
+		refusal: func() *reply {
+			refusal := s.checkSecret(query.Get("grant_type"), "authorization_code", query.Get("appid"), query.Get("secret"))
+			if refusal == nil {
+				refusal = s.checkCode(query.Get("js_code"), query.Get("appid"))
+			}
+			return refusal
+		},
+		deed: func() *reply { return s.session(query.Get("js_code")) },
+		sham: ok(members{{"session_key", "never-given-out"}, {"openid", js.openid}}, "not carried out"),
+	}
+	out := v.serve(fault, kind, known)
+	if isName(js.openid) {
+		out.about = []slog.Attr{slog.String("openid", js.openid)}
+	}
+	return out
+}
+
+// jsCode returns a copy of what is known of a js_code: nothing where it never was.
+func (s *Simulator) jsCode(text string) jsCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	refusal := s.checkSecret(query.Get("grant_type"), "authorization_code", query.Get("appid"), query.Get("secret"))
-	if refusal != nil {
-		return refusal
+	if code := s.codes[text]; code != nil {
+		return *code
 	}
-	code := s.codes[query.Get("js_code")]
+	return jsCode{}
+}
+
+// checkCode refuses a js_code that does not work for the app, or not any more.
+func (s *Simulator) checkCode(text, appid string) *reply {
+	code := s.codes[text]
 	switch {
-	case query.Get("js_code") == "":
+	case text == "":
 		return refuse(41008, "missing code", "")
-	case code == nil || code.appid != query.Get("appid") || !s.options.Now().Before(code.expires):
+	case code == nil || code.appid != appid || !s.options.Now().Before(code.expires):
 		return refuse(40029, "invalid code", "this js_code was never given out to this app, or more than five minutes ago")
 	case code.used:
 		return refuse(40163, "code been used", "a js_code works once")
-	}
-	code.used = true
-	player := s.state.player(code.appid, code.openid)
-	if player == nil {
+	case s.state.player(code.appid, code.openid) == nil:
 		return refuse(40029, "invalid code", "the player is gone since")
 	}
+	return nil
+}
+
+// session uses a js_code up.
+func (s *Simulator) session(text string) *reply {
+	code := s.codes[text]
+	code.used = true
+	player := s.state.player(code.appid, code.openid)
 	body := members{{"session_key", player.SessionKey}, {"openid", code.openid}}
 	if player.UnionID != "" {
 		body = append(body, members{{"unionid", player.UnionID}}...)
 	}
-	out := ok(body, "")
-	out.about = []slog.Attr{slog.String("openid", code.openid)}
-	return out
+	return ok(body, "")
 }

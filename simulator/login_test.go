@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"testing"
@@ -47,6 +48,81 @@ func TestAJSCodeWorksOnceAndForFiveMinutes(t *testing.T) {
 		require.Equal(t, 40029, w.code2Session(late).Errcode)
 		require.Equal(t, 40029, w.code2Session(used).Errcode)
 	})
+}
+
+// loggingIn is a good call for a session.
+func (w *world) loggingIn() *draft {
+	w.t.Helper()
+	code, err := w.sim.Login(appID, openID)
+	require.NoError(w.t, err)
+	return &draft{method: "GET", path: code2SessionPath, query: url.Values{
+		"appid": {appID}, "secret": {secret}, "js_code": {code}, "grant_type": {"authorization_code"},
+	}.Encode()}
+}
+
+func TestEachKindOfFaultOfTheLoginDoesWhatItsRowSays(t *testing.T) {
+	for _, kind := range LoginKinds() {
+		t.Run(kind.Name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			call, patience := s.loggingIn(), t.Context()
+			fault := Fault{Kind: kind.Name}
+			switch stem(kind.Name) {
+			case "hang":
+				ctx, leave := context.WithCancel(t.Context())
+				defer time.AfterFunc(100*time.Millisecond, leave).Stop()
+				patience = ctx
+			case "drip":
+				fault.Delay = time.Microsecond
+			}
+			require.NoError(t, s.sim.Plan(Plan{Rules: []Rule{{API: code2Session, Faults: []Fault{fault}}}}))
+			sight := sights[stem(kind.Name)]
+			require.NotNil(t, sight)
+			sight(t, s.send(patience, call))
+			require.NoError(t, s.sim.Settle(t.Context()))
+			if kind.strike != nil {
+				s.requireLogged("fault=" + kind.Name)
+			}
+			player := s.sim.State().Apps[appID].Players[openID]
+			for _, hidden := range []string{secret, player.SessionKey, player.OldSessionKey} {
+				require.NotContains(t, s.log.String(), hidden)
+			}
+
+			s.transport.CloseIdleConnections() // one may be dead
+			again := s.send(t.Context(), call).answered(t)
+			if kind.Applied == NotApplied {
+				require.Equal(t, player.SessionKey, again.SessionKey, "the js_code is not used up")
+			} else {
+				require.Equal(t, 40163, again.Errcode, "the js_code is used up")
+			}
+			require.Zero(t, s.send(t.Context(), s.loggingIn()).answered(t).Errcode, "the second attempt is served well")
+		})
+	}
+}
+
+func TestOnlyARuleThatNamesTheLoginStrikesIt(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{
+		{Faults: []Fault{{Kind: "busy_before"}}, Rate: 1},
+		{API: stableToken, Faults: []Fault{{Kind: "ip_40164"}}, Rate: 1},
+		{API: code2Session, Faults: []Fault{{Kind: "player_40226"}, {Kind: "quota_45011"}}},
+	}}))
+	require.Equal(t, 40226, w.send(w.loggingIn()).Errcode)
+	require.Equal(t, 45011, w.send(w.loggingIn()).Errcode, "attempts are the player's")
+	require.Zero(t, w.send(w.loggingIn()).Errcode)
+	require.Equal(t, 40164, w.stableToken(false).Errcode)
+
+	w.sim.Misbehave(always("busy_before"))
+	require.Zero(t, w.send(w.loggingIn()).Errcode)
+}
+
+func TestAFaultOfTheLoginLeavesItsRefusalsAlone(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.sim.Plan(Plan{Rules: []Rule{{API: code2Session, Faults: []Fault{{Kind: "busy_after"}}, Rate: 1}}}))
+	require.Equal(t, 40029, w.code2Session("never").Errcode)
+	call := w.loggingIn()
+	require.Equal(t, -1, w.send(call).Errcode)
+	require.Equal(t, 40163, w.send(call).Errcode, "used up by the lost answer")
 }
 
 func TestAJSCodeIsForItsAppOnly(t *testing.T) {

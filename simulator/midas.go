@@ -10,22 +10,28 @@ import (
 	"midas-sidecar/wechat"
 )
 
-// call is one v1 call as it arrived.
+// call is one payment call as it arrived.
 type call struct {
 	Message
+	v2          MessageV2 // of a v2 call
 	endpoint    wechat.Endpoint
+	appid       string // as the call says: nothing is verified yet
 	contentType string
 
 	balanceFirst bool
 }
 
-// midas returns the judge of the calls to a v1 endpoint.
+func (c call) isV2() bool { return c.endpoint.API.Family == wechat.V2 }
+
+// midas returns the judge of the calls to an endpoint. Which environment a v2 call
+// means, its body says.
 func (s *Simulator) midas(e wechat.Endpoint) func(*http.Request) *reply {
 	return func(r *http.Request) *reply {
 		c, refusal := readCall(e, r)
 		if refusal != nil {
 			return refusal
 		}
+		c.appid = s.appOf(c)
 		out := s.serve(c)
 		out.about = about(c)
 		return out
@@ -44,14 +50,41 @@ func readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
 	if err != nil && contentType == "application/json" {
 		return call{}, notJSON(problemOf(err))
 	}
-	token, others := readQuery(r, "access_token")
-	switch {
-	case token == "":
-		return call{}, refuse(41001, "access_token missing", "it belongs in the query")
-	case others:
-		return call{}, badParameter("query", "must hold access_token, once, and nothing else")
+	names := []string{"access_token"}
+	if e.API.Family == wechat.V2 {
+		names = append(names, "signature", "sig_method", "pay_sig")
 	}
-	return call{Message: Message{r.URL.Path, token, fields}, endpoint: e, contentType: contentType}, nil
+	query, refusal := readQuery(r, names...)
+	if refusal != nil {
+		return call{}, refusal
+	}
+	c := call{Message: Message{r.URL.Path, query.Get("access_token"), fields}, endpoint: e, contentType: contentType}
+	if c.isV2() {
+		c.v2 = MessageV2{r.URL.Path, r.URL.RawQuery, body}
+		if c.get("env") == "1" {
+			c.endpoint.Environment = wechat.Sandbox
+		}
+		if query.Get("sig_method") != "hmac_sha256" {
+			return call{}, badParameter("sig_method", "must be hmac_sha256")
+		}
+	}
+	return c, nil
+}
+
+// appOf returns the app that a call says it comes from, "" where none is known: v2
+// has no appid, but no two apps have the same offer_id.
+func (s *Simulator) appOf(c call) string {
+	if !c.isV2() {
+		return c.get("appid")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for appid, app := range s.state.Apps {
+		if app.OfferID == c.get("offer_id") {
+			return appid
+		}
+	}
+	return ""
 }
 
 // perform applies a call that has been admitted, and keeps what that changed.
@@ -68,7 +101,7 @@ func (s *Simulator) perform(c call) *reply {
 // about names the player and the order in a log line, if the names look like any.
 func about(c call) []slog.Attr {
 	var attrs []slog.Attr
-	for _, name := range []string{"openid", "bill_no"} {
+	for _, name := range []string{"openid", "bill_no", "pay_bill_no", "out_trade_no"} {
 		if value := c.get(name); isName(value) {
 			attrs = append(attrs, slog.String(name, value))
 		}
@@ -83,10 +116,13 @@ func (s *Simulator) admit(c call) *reply {
 	if refusal != nil {
 		return refusal
 	}
-	if c.contentType != "application/json" { // form posts: reference of 40101 in fields.go
-		return refuse(40101, "openid missing", "the Content-Type must be application/json")
+	table := tables[c.endpoint.API]
+	if c.contentType != "application/json" { // nothing is found in form posts
+		refusal := table.missing("openid")
+		refusal.why = "the Content-Type must be application/json"
+		return refusal
 	}
-	if refusal := v1Tables[c.endpoint.API].check(c.Message); refusal != nil {
+	if refusal := table.check(c.Message); refusal != nil {
 		return refusal
 	}
 	if refusal := checkTime(c.integer("ts"), now, s.options.Tolerance); refusal != nil {
@@ -95,6 +131,9 @@ func (s *Simulator) admit(c call) *reply {
 	app, refusal := s.checkApp(c, owner)
 	if refusal != nil {
 		return refusal
+	}
+	if c.isV2() {
+		return s.checkSignaturesV2(c, app)
 	}
 	return s.checkSignatures(c, app)
 }
@@ -120,12 +159,15 @@ func checkTime(ts int64, now time.Time, tolerance time.Duration) *reply {
 // permission; that it covers these cases is our reading.
 func (s *Simulator) checkApp(c call, owner string) (*App, *reply) {
 	const errmsg = "no privilege"
-	appid := c.get("appid")
-	app := s.state.Apps[appid]
+	app := s.state.Apps[c.appid]
 	switch {
+	case app == nil && c.isV2():
+		return nil, refuse(90017, errmsg, "the simulator has no app with this offer_id")
 	case app == nil:
 		return nil, refuse(90017, errmsg, "the simulator has no app with this appid")
-	case appid != owner:
+	case c.appid != owner && c.isV2():
+		return nil, refuse(90017, errmsg, "the access_token was issued to another app than that of offer_id")
+	case c.appid != owner:
 		return nil, refuse(90017, errmsg, "the access_token was issued to another app than appid")
 	case c.get("offer_id") != app.OfferID:
 		return nil, refuse(90017, errmsg, "the offer_id is not the one of appid")
@@ -133,10 +175,10 @@ func (s *Simulator) checkApp(c call, owner string) (*App, *reply) {
 	return app, nil
 }
 
-// checkSignatures verifies mp_sig and sig.
+// checkSignatures verifies v1's mp_sig and sig.
 func (s *Simulator) checkSignatures(c call, app *App) *reply {
 	if !c.has("mp_sig") && !app.MPSigOptional {
-		return missing("mp_sig")
+		return tables[c.endpoint.API].missing("mp_sig")
 	}
 	player := app.Players[c.get("openid")]
 	switch {
@@ -161,6 +203,33 @@ func (s *Simulator) checkSignatures(c call, app *App) *reply {
 	return nil
 }
 
+// checkSignaturesV2 verifies signature and pay_sig. What is signed with the session_key
+// before the last login answers 90010, as seen in the field; 90016, "the session_key has
+// expired, log in again", is for the player who has none.
+func (s *Simulator) checkSignaturesV2(c call, app *App) *reply {
+	player := app.Players[c.get("openid")]
+	switch {
+	case player == nil:
+		return refuse(90010, "signature error", "the app has no player with this openid: POST /simulator/login makes one")
+	case player.SessionKey == "":
+		return refuse(90016, "session_key expired", "the player is not logged in: POST /simulator/login")
+	}
+	keys := s.state.keys(c, app, player)
+	paySigIsRight := same(c.v2.inQuery("pay_sig"), paySigOf(c.v2, app.midasKey(c.endpoint.Environment)))
+	if !same(c.v2.inQuery("signature"), signatureOf(c.v2, player.SessionKey)) {
+		return refuseSignature(90010, "signature error", func() string {
+			if paySigIsRight {
+				return ExplainSignature(c.v2, keys)
+			}
+			return ExplainSignature(c.v2, keys) + "; besides, " + ExplainPaySig(c.v2, keys)
+		})
+	}
+	if !paySigIsRight {
+		return refuseSignature(90011, "pay_sig error", func() string { return ExplainPaySig(c.v2, keys) })
+	}
+	return nil
+}
+
 // keys are all that a caller may have signed with by mistake.
 func (s *State) keys(c call, app *App, player *Player) Keys {
 	keys := Keys{
@@ -170,7 +239,7 @@ func (s *State) keys(c call, app *App, player *Player) Keys {
 		OldSession:   player.OldSessionKey,
 		AppSecret:    app.Secret,
 	}
-	for _, token := range s.Tokens[c.get("appid")].Issued {
+	for _, token := range s.Tokens[c.appid].Issued {
 		keys.Tokens = append(keys.Tokens, token.AccessToken)
 	}
 	return keys

@@ -96,12 +96,17 @@ func commonMistakes(m Message) []mistake {
 		{"with appid before app_remark", "names are sorted byte by byte, and _ comes before small letters", func(r recipe) recipe { r.compare = shouted; return r }},
 		{"with its values URL-encoded", "every value is signed raw", func(r recipe) recipe { return r.mapped(url.QueryEscape) }},
 		{"with its values percent-encoded", "every value is signed raw", func(r recipe) recipe { return r.mapped(url.PathEscape) }},
+	}, digestMistakes())
+}
+
+func digestMistakes() []mistake {
+	return []mistake{
 		{"if it were lower case", "the hex digits are small letters", func(r recipe) recipe {
 			r.digest = func(mac []byte) string { return strings.ToUpper(hex.EncodeToString(mac)) }
 			return r
 		}},
 		{"if it were hex", "it is not written in base64", func(r recipe) recipe { r.digest = base64.StdEncoding.EncodeToString; return r }},
-	})
+	}
 }
 
 // pathMistakes: the classic is to leave sandbox/ out.
@@ -116,7 +121,7 @@ func pathMistakes(path string) []mistake {
 		over(strings.TrimPrefix(path, "/"), "the path without its first /"),
 	}
 	e, known := wechat.EndpointOf(path)
-	if !known {
+	if !known || e.API.Family != wechat.V1 {
 		return all
 	}
 	if e.Environment == wechat.Sandbox {
@@ -125,7 +130,7 @@ func pathMistakes(path string) []mistake {
 		all = append(all, over(wechat.At(e.API, wechat.Sandbox).Path, "the path with sandbox/"))
 	}
 	for _, api := range wechat.APIs {
-		if _, v1 := v1Tables[api]; v1 && api != e.API {
+		if api.Family == wechat.V1 && api != e.API {
 			all = append(all, over(wechat.At(api, e.Environment).Path, "the path of "+api.Name))
 		}
 	}
@@ -136,7 +141,7 @@ func pathMistakes(path string) []mistake {
 func fieldMistakes(m Message) []mistake {
 	var all []mistake
 	e, _ := wechat.EndpointOf(m.Path)
-	optional := v1Tables[e.API].optional
+	optional := tables[e.API].optional
 	all = append(all, unsigned("the optional fields", optional...))
 	for _, f := range m.signed() {
 		all = append(all, unsigned(printable(f.Name), f.Name))

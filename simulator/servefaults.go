@@ -17,7 +17,7 @@ const faultsPath = "/simulator/faults"
 func (s *Simulator) serveFaults(r *http.Request) *reply {
 	switch r.Method {
 	case http.MethodGet:
-		return ok(members{{"rules", s.rules()}, {"kinds", kinds}, {"token_kinds", tokenKinds}}, "")
+		return ok(members{{"rules", s.rules()}, {"kinds", kinds}, {"token_kinds", tokenKinds}, {"login_kinds", loginKinds}}, "")
 	case http.MethodDelete:
 		s.Forget()
 		return ok(members{{"rules", s.rules()}}, "calls are served well from now on")

@@ -21,6 +21,7 @@ func sidecarCall(t *testing.T, e wechat.Endpoint, body string, now time.Time) we
 	t.Helper()
 	request, err := wechat.Decode(e, []byte(body))
 	require.NoError(t, err)
+	request = request.To(e.Environment)
 	request, err = request.Complete(appID, offerID)
 	require.NoError(t, err)
 	app := Demo().Apps[appID]

@@ -15,7 +15,12 @@
 //     Options.BalanceFirst says otherwise;
 //   - a missing openid or mp_sig answers 40101, as seen in the field, and any
 //     other missing field 90018 (fields.go);
-//   - with both signatures wrong, mp_sig (90009) is named before sig (90011).
+//   - with both signatures wrong, the player's is named before the app's: mp_sig
+//     (90009) before sig (90011), and in v2 signature (90010) before pay_sig (90011);
+//   - in v2, the session_key before the last login answers 90010, and 90016 is for a
+//     player who has no session (midas.go);
+//   - in v2, a refund of an order older than 48 hours answers 90000, and gift coins
+//     come back last (ledger.go).
 package simulator
 
 import (
@@ -113,8 +118,8 @@ func New(state State, options Options) (*Simulator, error) {
 		"/simulator/books": s.serveBooks,
 		faultsPath:         s.serveFaults,
 	}
-	for api := range v1Tables {
-		for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
+	for api := range tables {
+		for _, env := range []wechat.Environment{wechat.Sandbox, wechat.Official} { // v2 has one path for both
 			e := wechat.At(api, env)
 			s.routes[e.Path] = s.midas(e)
 		}

@@ -50,18 +50,28 @@ type Purse struct {
 	GenCostSum int64 `json:"gen_cost_sum,omitzero"` // the gift coins among them
 }
 
-// OrderID is what a bill_no is unique within: v1 asks for one in the whole
-// business, https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html.
-// As text it is "appid/environment/bill_no".
+// OrderID is what a bill_no is unique within. v1 asks for one in the whole business,
+// https://developers.weixin.qq.com/minigame/en/dev/api-backend/midas-payment/midas.pay.html,
+// and OpenID and ZoneID are empty; in v2 it is unique for a player in a zone. A v1 and
+// a v2 order never meet. As text it is "appid/environment/bill_no" or
+// "appid/environment/openid/zone_id/bill_no".
 type OrderID struct {
 	AppID       string
 	Environment wechat.Environment
 	BillNo      string
+
+	OpenID, ZoneID string // of v2
 }
 
 func (id OrderID) String() string {
-	return id.AppID + "/" + string(id.Environment) + "/" + id.BillNo
+	within := id.AppID + "/" + string(id.Environment) + "/"
+	if id.isV2() {
+		within += id.OpenID + "/" + id.ZoneID + "/"
+	}
+	return within + id.BillNo
 }
+
+func (id OrderID) isV2() bool { return id.OpenID != "" || id.ZoneID != "" }
 
 // MarshalText makes an OrderID a JSON name.
 func (id OrderID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
@@ -69,25 +79,32 @@ func (id OrderID) MarshalText() ([]byte, error) { return []byte(id.String()), ni
 // UnmarshalText reads what MarshalText wrote.
 func (id *OrderID) UnmarshalText(text []byte) error {
 	parts := strings.Split(string(text), "/")
-	if len(parts) != 3 {
-		return errors.New("must be appid/environment/bill_no")
+	switch {
+	case len(parts) == 3:
+		*id = OrderID{AppID: parts[0], Environment: wechat.Environment(parts[1]), BillNo: parts[2]}
+	case len(parts) == 5 && parts[2] != "" && parts[3] != "":
+		*id = OrderID{parts[0], wechat.Environment(parts[1]), parts[4], parts[2], parts[3]}
+	default:
+		return errors.New("must be appid/environment/bill_no or appid/environment/openid/zone_id/bill_no")
 	}
-	*id = OrderID{parts[0], wechat.Environment(parts[1]), parts[2]}
 	return nil
 }
 
-// Order is what a pay or present did.
+// Order is what a pay or present did, or v2's cancelpay, which is an order itself.
 type Order struct {
-	API    string    `json:"api"` // "pay" or "present"
+	API    string    `json:"api"` // "pay", "present" or "cancelpay"
 	OpenID string    `json:"openid"`
-	Amount int64     `json:"amount"`       // coins taken, or given by a present
-	Gen    int64     `json:"gen,omitzero"` // the gift coins among those taken
+	Amount int64     `json:"amount"`       // coins taken, or given by a present or cancelpay
+	Gen    int64     `json:"gen,omitzero"` // the gift coins among those taken or given back
 	Time   time.Time `json:"time"`         // when it was last carried out
 	// Applied counts how often it was carried out. It is more than 1 only where
 	// the bill_no was used again after its 48 hours.
 	Applied int `json:"applied"`
-	// Returned: cancelpay gave the coins back.
-	Returned bool `json:"returned,omitzero"`
+	// Refunded is how many coins of a pay were given back, Returned that all were.
+	Refunded int64 `json:"refunded,omitzero"`
+	Returned bool  `json:"returned,omitzero"`
+	// Of is the pay_bill_no of a cancelpay.
+	Of string `json:"of,omitempty"`
 }
 
 // Tokens are an app's access_tokens.

@@ -98,8 +98,12 @@ func (s State) checkOrder(id OrderID, taken map[*Purse]Purse) error {
 		return fmt.Errorf("%s: must be an object", at)
 	case id.Environment != wechat.Official && id.Environment != wechat.Sandbox:
 		return fmt.Errorf("%s: its environment must be official or sandbox", at)
-	case order.API != wechat.Pay.Name && order.API != wechat.Present.Name:
+	case !id.isV2() && order.API != wechat.Pay.Name && order.API != wechat.Present.Name:
 		return fmt.Errorf("%s/api: must be pay or present", at)
+	case id.isV2() && order.API != wechat.PayV2.Name && order.API != wechat.PresentV2.Name && order.API != wechat.CancelPayV2.Name:
+		return fmt.Errorf("%s/api: must be pay, present or cancelpay", at)
+	case id.isV2() && order.OpenID != id.OpenID:
+		return fmt.Errorf("%s/openid: is not the one of the order's name", at)
 	case s.player(id.AppID, order.OpenID) == nil:
 		return fmt.Errorf("%s/openid: is no player of the app", at)
 	case order.Amount < 1 || order.Amount > maxCoins:
@@ -112,14 +116,22 @@ func (s State) checkOrder(id OrderID, taken map[*Purse]Purse) error {
 		return fmt.Errorf("%s/applied: must be at least 1", at)
 	case order.Returned && order.API != wechat.Pay.Name:
 		return fmt.Errorf("%s/returned: only a pay can be", at)
+	case order.Refunded != 0 && order.API != wechat.Pay.Name:
+		return fmt.Errorf("%s/refunded: only a pay can be", at)
+	case order.Refunded < 0 || order.Refunded > order.Amount:
+		return fmt.Errorf("%s/refunded: must be from 0 to amount", at)
+	case order.Returned != (order.Refunded == order.Amount):
+		return fmt.Errorf("%s/returned: must be true where refunded is amount, and only there", at)
+	case (order.Of != "") != (order.API == wechat.CancelPayV2.Name):
+		return fmt.Errorf("%s/of: must name the pay of a cancelpay, and nothing else", at)
 	}
 	if order.API != wechat.Pay.Name || order.Returned {
 		return nil
 	}
 	purse := s.player(id.AppID, order.OpenID).purse(id.Environment)
 	sum := taken[purse]
-	sum.CostSum += order.Amount
-	sum.GenCostSum += order.Gen
+	sum.CostSum += order.Amount - order.Refunded
+	sum.GenCostSum += order.genLeft()
 	taken[purse] = sum
 	if sum.GenCostSum > purse.GenCostSum || sum.CostSum-sum.GenCostSum > purse.CostSum-purse.GenCostSum {
 		return fmt.Errorf("%s/amount: is more than the player has spent by cost_sum and gen_cost_sum", at)

@@ -18,6 +18,11 @@ func parseState(text []byte) (State, error) {
 	if err := json.Unmarshal(text, &state, json.RejectUnknownMembers(true)); err != nil {
 		return State{}, fmt.Errorf("reading the state: %w", err)
 	}
+	for _, order := range state.Orders {
+		if order != nil && order.Returned && order.Refunded == 0 {
+			order.Refunded = order.Amount // a file from before orders were given back in parts
+		}
+	}
 	if err := state.check(); err != nil {
 		return State{}, fmt.Errorf("reading the state: %w", err)
 	}

@@ -46,6 +46,35 @@ func TestARestartKeepsBalancesOrdersAndTokens(t *testing.T) {
 	require.Equal(t, 90012, w.tokened("b1", 30).Errcode)
 }
 
+func TestARestartKeepsV2Orders(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state.json")
+	w := openWorld(t, file)
+	require.NoError(t, w.sim.Edit(func(s *State) { s.Tokens = demoWithToken(time.Now()).Tokens }))
+	require.Zero(t, w.payV2("b1", 30).Errcode)
+	require.Zero(t, w.refund("r1", "b1", 10).Errcode)
+	before := w.sim.State()
+
+	w = openWorld(t, file)
+	require.Equal(t, before, w.sim.State())
+	require.Equal(t, 90012, w.payV2("b1", 30).Errcode)
+	require.Equal(t, 90012, w.refund("r1", "b1", 10).Errcode)
+	require.Equal(t, 90018, w.refund("r2", "b1", 21).Errcode)
+	require.Zero(t, w.refund("r2", "b1", 20).Errcode)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"wx1234567/official/odkx20ENSNa2w5y3g_qOkOvBNM1g/1/b1"`)
+}
+
+// A file from before v2 says that an order was returned, and not how much of it.
+func TestAnOldStateFileOpens(t *testing.T) {
+	state, err := parseState([]byte(`{"apps":{"wx1":{"offer_id":"1","secret":"s","midas_key":"m","midas_key_sandbox":"n","players":{"o":{"official":{"balance":5}}}}},
+		"orders":{"wx1/official/b":{"api":"pay","openid":"o","amount":7,"gen":2,"time":"2026-01-02T03:04:05Z","applied":1,"returned":true}}}`))
+	require.NoError(t, err)
+	order := state.Orders[OrderID{AppID: "wx1", Environment: "official", BillNo: "b"}]
+	require.Equal(t, int64(7), order.Refunded)
+	require.True(t, order.Returned)
+}
+
 func TestTheStateFileIsCreatedFromTheDemoForItsOwnerOnly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state.json")
 	w := openWorld(t, file)
@@ -143,17 +172,32 @@ func TestAStateThatCannotBeNamesTheField(t *testing.T) {
 		order("wx1/official/b", `,"gen":2`):  "gen: must be from 0 to amount",
 		strings.Replace(order("wx1/official/b", ""), `"orders":{`,
 			`"orders":{"wx1/official/a":{"api":"pay","openid":"o","amount":2,"time":"2026-01-02T03:04:05Z","applied":1},`, 1): "orders/wx1/official/b/amount: is more than the player has spent",
-		replaced(`"applied":1`, `"applied":0`):                                                              "applied: must be at least 1",
-		replaced(`"2026-01-02T03:04:05Z"`, `"soon"`):                                                        "/orders/wx1~1official~1b/time",
-		replaced(`"time":"2026-01-02T03:04:05Z",`, ``):                                                      "time: is missing",
-		strings.Replace(order("wx1/official/b", `,"returned":true`), `"pay"`, `"present"`, 1):               "returned: only a pay can be",
-		replaced(`{"api":"pay","openid":"o","amount":1,"time":"2026-01-02T03:04:05Z","applied":1}`, `null`): "orders/wx1/official/b: must be an object",
-		tokens(`{"wx2":{"issued":[]}}`):                                                                     "tokens/wx2: is no app",
-		tokens(`{"wx1":null}`):                                                                              "tokens/wx1: must be an object",
-		tokens(`{"wx1":{"issued":[null]}}`):                                                                 "tokens/wx1/issued/0: must be an object",
-		tokens(`{"wx1":{"issued":[],"forced_today":-1}}`):                                                   "tokens/wx1/forced_today",
-		tokens(`{"wx1":{"issued":[{"access_token":"t"}]}}`):                                                 "tokens/wx1/issued/0/expires: is missing",
-		tokens(`{"wx1":{"issued":[{"expires":"2026-01-02T03:04:05Z"}]}}`):                                   "tokens/wx1/issued/0/access_token: is missing",
+		replaced(`"applied":1`, `"applied":0`):                                                                   "applied: must be at least 1",
+		replaced(`"2026-01-02T03:04:05Z"`, `"soon"`):                                                             "/orders/wx1~1official~1b/time",
+		replaced(`"time":"2026-01-02T03:04:05Z",`, ``):                                                           "time: is missing",
+		strings.Replace(order("wx1/official/b", `,"returned":true`), `"pay"`, `"present"`, 1):                    "returned: only a pay can be",
+		replaced(`{"api":"pay","openid":"o","amount":1,"time":"2026-01-02T03:04:05Z","applied":1}`, `null`):      "orders/wx1/official/b: must be an object",
+		order("wx1/official/o/1/b", ""):                                                                          "",
+		order("wx1/official/o//b", ""):                                                                           "or appid/environment/openid/zone_id/bill_no",
+		order("wx1/official//1/b", ""):                                                                           "or appid/environment/openid/zone_id/bill_no",
+		order("wx1/official/o/1/b/c", ""):                                                                        "or appid/environment/openid/zone_id/bill_no",
+		order("wx1/official/p/1/b", ""):                                                                          "openid: is not the one of the order's name",
+		strings.Replace(order("wx1/official/o/1/b", ""), `"pay"`, `"refund"`, 1):                                 "api: must be pay, present or cancelpay",
+		strings.Replace(order("wx1/official/o/1/b", ""), `"pay"`, `"cancelpay"`, 1):                              "of: must name the pay of a cancelpay",
+		strings.Replace(order("wx1/official/o/1/b", `,"of":"a"`), `"pay"`, `"cancelpay"`, 1):                     "",
+		order("wx1/official/b", `,"of":"a"`):                                                                     "of: must name the pay of a cancelpay, and nothing else",
+		strings.Replace(order("wx1/official/b", `,"refunded":1`), `"pay"`, `"present"`, 1):                       "refunded: only a pay can be",
+		order("wx1/official/b", `,"refunded":2`):                                                                 "refunded: must be from 0 to amount",
+		order("wx1/official/b", `,"refunded":-1`):                                                                "refunded: must be from 0 to amount",
+		order("wx1/official/b", `,"refunded":1`):                                                                 "returned: must be true where refunded is amount",
+		strings.Replace(order("wx1/official/b", `,"refunded":1,"returned":true`), `"amount":1`, `"amount":3`, 1): "returned: must be true where refunded is amount, and only there",
+		strings.Replace(order("wx1/official/b", `,"refunded":1`), `"amount":1`, `"amount":3`, 1):                 "",
+		tokens(`{"wx2":{"issued":[]}}`):                                                                          "tokens/wx2: is no app",
+		tokens(`{"wx1":null}`):                                                                                   "tokens/wx1: must be an object",
+		tokens(`{"wx1":{"issued":[null]}}`):                                                                      "tokens/wx1/issued/0: must be an object",
+		tokens(`{"wx1":{"issued":[],"forced_today":-1}}`):                                                        "tokens/wx1/forced_today",
+		tokens(`{"wx1":{"issued":[{"access_token":"t"}]}}`):                                                      "tokens/wx1/issued/0/expires: is missing",
+		tokens(`{"wx1":{"issued":[{"expires":"2026-01-02T03:04:05Z"}]}}`):                                        "tokens/wx1/issued/0/access_token: is missing",
 		tokens(`{"wx1":{"issued":[{"access_token":"t","expires":"2026-01-02T03:04:05Z"},{"access_token":"t","expires":"2026-01-02T03:04:05Z"}]}}`): "tokens/wx1/issued/1/access_token: stands in tokens/wx1",
 	} {
 		_, err := parseState([]byte(text))

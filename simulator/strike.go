@@ -62,7 +62,7 @@ func replaceToken(end func(token *Token, now time.Time)) func(*victim) *reply {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		now := v.options.Now().UTC()
-		appid := v.call.get("appid")
+		appid := v.call.appid
 		tokens := v.state.tokens(appid)
 		for _, token := range tokens.Issued {
 			end(token, now)

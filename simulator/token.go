@@ -46,7 +46,7 @@ func (s *Simulator) stableToken(r *http.Request) *reply {
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return notJSON("the body must be JSON with grant_type, appid and secret as strings, and force_refresh as true or false")
 	}
-	fault, over := s.arriveForToken(asked.AppID)
+	fault, over := s.arriveAt(stableTokenPath, asked.AppID, "")
 	kind, known := findKind(tokenKinds, fault.Kind)
 	v := &victim{
 		Simulator: s,

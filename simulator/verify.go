@@ -4,15 +4,17 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 	"slices"
 	"strings"
 )
 
-// What follows is the signature of WeChat's tutorial, written down a second time
+// What follows are the signatures of WeChat's tutorials, written down a second time
 // and as plainly as can be. It must not use midas-sidecar/signer: a mistake in
 // the one that signs would then be one in the one that verifies.
 //
-// https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html
+// v1: https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html
+// v2: https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/signature.html
 
 // Message is what the signatures of a v1 call cover, as it arrived.
 type Message struct {
@@ -86,6 +88,26 @@ func pairs(fields []Field) string {
 		texts = append(texts, f.Name+"="+f.Value)
 	}
 	return strings.Join(texts, "&")
+}
+
+// MessageV2 is what the signatures of a v2 call cover, as it arrived, and they.
+type MessageV2 struct {
+	Path  string // without the query
+	Query string // as it stands in the URL, with access_token, signature and pay_sig
+	Body  []byte // byte by byte
+}
+
+func (m MessageV2) inQuery(name string) string {
+	query, _ := url.ParseQuery(m.Query)
+	return query.Get(name)
+}
+
+func paySigOf(m MessageV2, midasKey string) string {
+	return hexHMAC(m.Path+"&"+string(m.Body), midasKey)
+}
+
+func signatureOf(m MessageV2, sessionKey string) string {
+	return hexHMAC(string(m.Body), sessionKey)
 }
 
 func hexHMAC(text, key string) string {

@@ -31,6 +31,12 @@ const (
 	balancePath    = "/cgi-bin/midas/getbalance"
 	presentPath    = "/cgi-bin/midas/present"
 	sandboxPayPath = "/cgi-bin/midas/sandbox/pay"
+
+	payPathV2     = "/wxa/game/pay"
+	cancelPathV2  = "/wxa/game/cancelpay"
+	balancePathV2 = "/wxa/game/getbalance"
+	presentPathV2 = "/wxa/game/present"
+	queryPathV2   = "/wxa/game/queryorderinfo"
 )
 
 // world is a simulator with the demo's state, and a game server that knows all
@@ -87,11 +93,14 @@ func newWorldWith(t testing.TB, options Options, change ...func(*State)) *world 
 	return w
 }
 
-// draft is a v1 call that can be bent before it is signed or sent.
+// draft is a call that can be bent before it is signed or sent.
 type draft struct {
 	method, path, token, query, contentType string
 	fields                                  map[string]any // numbers as int64 or json.Number
 	midasKey, sessionKey                    string         // "" leaves the signature out
+
+	signature, paySig string // of v2
+	raw               string // the body, where it is not made of the fields
 }
 
 func (w *world) draft(path string, own map[string]any) *draft {
@@ -106,8 +115,34 @@ func (w *world) draft(path string, own map[string]any) *draft {
 		midasKey:   Demo().Apps[appID].midasKey(e.Environment),
 		sessionKey: player.SessionKey,
 	}
+	if d.isV2() {
+		delete(d.fields, "appid")
+		delete(d.fields, "pf")
+		d.fields["env"] = int64(0)
+	}
 	maps.Copy(d.fields, own)
+	if d.fields["env"] == int64(1) {
+		d.midasKey = Demo().Apps[appID].MidasKeySandbox
+	}
 	return d
+}
+
+func (d *draft) isV2() bool { return strings.HasPrefix(d.path, "/wxa/game/") }
+
+// messageV2 returns what the draft's signatures cover in v2.
+func (d *draft) messageV2() MessageV2 { return MessageV2{d.path, d.sentQuery(), []byte(d.body())} }
+
+// sentQuery is the query that the draft is sent with.
+func (d *draft) sentQuery() string {
+	switch {
+	case d.query != "":
+		return d.query
+	case d.isV2():
+		return "access_token=" + url.QueryEscape(d.token) + "&signature=" + d.signature + "&sig_method=hmac_sha256&pay_sig=" + d.paySig
+	case d.token != "":
+		return "access_token=" + url.QueryEscape(d.token)
+	}
+	return ""
 }
 
 // message returns what the draft's signatures cover.
@@ -126,6 +161,10 @@ func (d *draft) message() Message {
 
 // sign adds the signatures for the fields as they are now.
 func (d *draft) sign() *draft {
+	if d.isV2() {
+		d.signature, d.paySig = signatureOf(d.messageV2(), d.sessionKey), paySigOf(d.messageV2(), d.midasKey)
+		return d
+	}
 	if d.midasKey != "" {
 		d.fields["sig"] = sigOf(d.message(), d.midasKey)
 	}
@@ -136,6 +175,9 @@ func (d *draft) sign() *draft {
 }
 
 func (d *draft) body() string {
+	if d.raw != "" {
+		return d.raw
+	}
 	body, err := json.Marshal(d.fields)
 	if err != nil {
 		panic(err)
@@ -151,7 +193,7 @@ type answer struct {
 	GenBalance  int64  `json:"gen_balance"`
 	UsedGenAmt  int64  `json:"used_gen_amt"`
 	BillNo      string `json:"bill_no"`
-	FirstSave   int    `json:"first_save"`
+	FirstSave   any    `json:"first_save"`
 	SaveAmt     int64  `json:"save_amt"`
 	SaveSum     int64  `json:"save_sum"`
 	CostSum     int64  `json:"cost_sum"`
@@ -170,11 +212,7 @@ type answer struct {
 
 // send sends the draft as it is.
 func (w *world) send(d *draft) answer {
-	query := d.query
-	if query == "" && d.token != "" {
-		query = "access_token=" + url.QueryEscape(d.token)
-	}
-	return w.do(d.method, d.path+"?"+query, d.contentType, d.body())
+	return w.do(d.method, d.path+"?"+d.sentQuery(), d.contentType, d.body())
 }
 
 func (w *world) do(method, target, contentType, body string) answer {
@@ -215,7 +253,25 @@ func (w *world) present(billNo string, count int64) answer {
 // purse returns the demo player's official coins.
 func (w *world) purse() Purse { return w.sim.Purse(appID, openID, wechat.Official) }
 
-func official(billNo string) OrderID { return OrderID{appID, wechat.Official, billNo} }
+func (w *world) payV2(billNo string, amount int64) answer {
+	w.t.Helper()
+	return w.signed(payPathV2, map[string]any{"bill_no": billNo, "amount": amount})
+}
+
+// refund gives amount of the v2 order of back.
+func (w *world) refund(billNo, of string, amount int64) answer {
+	w.t.Helper()
+	return w.signed(cancelPathV2, map[string]any{"bill_no": billNo, "pay_bill_no": of, "amount": amount})
+}
+
+// inZone returns the demo player's v2 order in zone 1.
+func inZone(billNo string) OrderID {
+	return OrderID{AppID: appID, Environment: wechat.Official, BillNo: billNo, OpenID: openID, ZoneID: "1"}
+}
+
+func official(billNo string) OrderID {
+	return OrderID{AppID: appID, Environment: wechat.Official, BillNo: billNo}
+}
 
 func (w *world) requireLogged(text string) {
 	w.t.Helper()

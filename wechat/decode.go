@@ -44,6 +44,7 @@ func Decode(e Endpoint, body []byte) (Request, error) {
 		d.readMember(&r)
 	}
 	d.readToken()
+	r.followBody()
 	if _, err := d.json.ReadToken(); d.syntax == nil && !errors.Is(err, io.EOF) {
 		d.syntax = &FieldError{"body", "must be one JSON object, with nothing after it"}
 	}

@@ -96,6 +96,62 @@ func TestEveryRefusalNamesTheFieldAndTheRule(t *testing.T) {
 	}
 }
 
+func TestEveryRefusalInV2NamesTheFieldAndTheRule(t *testing.T) {
+	const words = "must be 1 to 63 characters of A-Z a-z 0-9 _ -"
+	const ofPay = "which has amount, appid, bill_no, env, offer_id, openid, payitem, remark, ts, user_ip, zone_id"
+	with := func(member string) string { return `{"openid":"o1","amount":1,"bill_no":"b1",` + member + `}` }
+
+	for _, c := range []struct{ name, api, body, field, rule string }{
+		{"amount zero", "pay", `{"openid":"o1","amount":0,"bill_no":"b1"}`, "amount", "must be a positive integer, got 0"},
+		{"amount with an exponent", "pay", `{"openid":"o1","amount":1e2,"bill_no":"b1"}`, "amount", "must be a positive integer, got 1e2"},
+		{"amount as text", "present", `{"openid":"o1","amount":"1","bill_no":"b1"}`, "amount", "must be a number, got a string"},
+		{"no amount", "pay", `{"openid":"o1","bill_no":"b1"}`, "amount", "is missing"},
+		{"a refund of no amount", "cancelpay", `{"openid":"o1","bill_no":"r1","pay_bill_no":"b1"}`, "amount", "is missing"},
+		{"a refund of nothing", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1"}`, "pay_bill_no", "is missing"},
+		{"a refund without a number", "cancelpay", `{"openid":"o1","amount":1,"pay_bill_no":"b1"}`, "bill_no", "is missing"},
+		{"bill_no of WeChat's own", "pay", `{"openid":"o1","amount":1,"bill_no":"_b1"}`, "bill_no", "must not begin with _"},
+		{"bill_no of WeChat's own, of a refund", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"_r1","pay_bill_no":"b1"}`, "bill_no", "must not begin with _"},
+		{"pay_bill_no of WeChat's own", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":"_b1"}`, "pay_bill_no", "must not begin with _"},
+		{"pay_bill_no with a blank", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":"b 1"}`, "pay_bill_no", words},
+		{"bill_no too long", "pay", `{"openid":"o1","amount":1,"bill_no":"` + strings.Repeat("b", 64) + `"}`, "bill_no", words},
+		{"env of neither", "pay", with(`"env":2`), "env", "must be 0 or 1, got 2"},
+		{"env as text", "pay", with(`"env":"1"`), "env", "must be a number, got a string"},
+		{"env as a boolean", "pay", with(`"env":true`), "env", "must be a number, got a boolean"},
+		{"env with a fraction", "pay", with(`"env":1.0`), "env", "must be 0 or 1, got 1.0"},
+		{"env below zero", "pay", with(`"env":-0`), "env", "must be 0 or 1, got -0"},
+		{"coin_type", "getbalance", `{"openid":"o1","coin_type":2}`, "coin_type", "must be 0 or 1, got 2"},
+		{"biz_id", "queryorderinfo", `{"openid":"o1","out_trade_no":"t1","biz_id":0}`, "biz_id", "must be 1 or 2, got 0"},
+		{"no biz_id", "queryorderinfo", `{"openid":"o1","out_trade_no":"t1"}`, "biz_id", "is missing"},
+		{"no out_trade_no", "queryorderinfo", `{"openid":"o1","biz_id":1}`, "out_trade_no", "is missing"},
+		{"pf", "pay", with(`"pf":"android"`), "pf", "is not a field of pay, " + ofPay},
+		{"v1's amt", "pay", with(`"amt":1`), "amt", "is not a field of pay, " + ofPay},
+		{"v1's pay_item", "pay", with(`"pay_item":"sword"`), "pay_item", "is not a field of pay, " + ofPay},
+		{"a cancel's field", "pay", with(`"pay_bill_no":"b0"`), "pay_bill_no", "is not a field of pay, " + ofPay},
+		{"control character", "pay", with(`"remark":"a\tb"`), "remark", "must not contain control characters"},
+		{"appid with a slash", "pay", with(`"appid":"a/b"`), "appid", "must be 1 to 128 characters of A-Z a-z 0-9 _ -"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := wechat.Decode(endpoint(t, "/wxa/game/"+c.api), []byte(c.body))
+			var refusal *wechat.FieldError
+			require.ErrorAs(t, err, &refusal)
+			require.Equal(t, wechat.FieldError{Field: c.field, Rule: c.rule}, *refusal)
+		})
+	}
+}
+
+func TestOnlyV2KeepsNumbersThatBeginWithAnUnderscoreForItself(t *testing.T) {
+	r, err := wechat.Decode(endpoint(t, "/cgi-bin/midas/pay"), []byte(`{"openid":"o1","amt":1,"bill_no":"_b1"}`))
+	require.NoError(t, err)
+	require.Equal(t, "_b1", r.BillNo())
+}
+
+func TestANumberThatTheGamesClientGaveIsAskedForAsItIs(t *testing.T) {
+	r, err := wechat.Decode(endpoint(t, "/wxa/game/queryorderinfo"), []byte(`{"openid":"o1","out_trade_no":"a|b*c@d","biz_id":2}`))
+	require.NoError(t, err)
+	require.Contains(t, string(sign(t, r).Body()), `"out_trade_no":"a|b*c@d"`)
+	require.Empty(t, r.BillNo())
+}
+
 func TestARefusalStillKnowsTheBillNo(t *testing.T) {
 	r, err := wechat.Decode(endpoint(t, "/cgi-bin/midas/pay"), []byte(`{"amt":0,"openid":7,"bill_no":"b1"}`))
 	require.EqualError(t, err, "amt: must be a positive integer, got 0")

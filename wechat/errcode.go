@@ -26,6 +26,12 @@ const (
 	KeyRefused
 )
 
+// The APIs of a family, for the rows of the table.
+var (
+	v1APIs = []*API{Pay, CancelPay, GetBalance, Present}
+	v2APIs = []*API{PayV2, CancelPayV2, GetBalanceV2, PresentV2, QueryOrderInfo}
+)
+
 // The errcodes that others have to know by name.
 const (
 	Busy        = -1    // "system busy": it may or may not have been done
@@ -47,11 +53,11 @@ type Errcode struct {
 // balance, the session or the signature before it looks for a duplicate is not
 // documented.
 func (e Errcode) Proves() bool {
-	return slices.Contains(e.APIs, CancelPay) && (e.Code == NoSuchOrder || e.Code == 90014)
+	return slices.ContainsFunc(e.APIs, (*API).Cancels) && (e.Code == NoSuchOrder || e.Code == 90014)
 }
 
 // Errcodes is every errcode whose meaning is documented or has been reported. A
-// code may have rows for different APIs. Sources: the pages of the four APIs;
+// code may have rows for different APIs. Sources: the pages of the APIs;
 // https://developers.weixin.qq.com/doc/oplatform/Return_codes/Return_code_descriptions_new.html
 // for the codes below 90000.
 var Errcodes = []Errcode{
@@ -59,18 +65,23 @@ var Errcodes = []Errcode{
 	// A timeout inside WeChat: the coins may be deducted. Same bill_no again.
 	{Busy, nil, Unsure, "system busy"},
 
-	{NoSuchOrder, []*API{CancelPay}, Refused, "no such order"},
-	{90009, nil, SessionRefused, "mp_sig is wrong"},
-	{90010, nil, SessionRefused, "the player is not logged in or the login has expired"},
-	{90011, nil, KeyRefused, "sig is wrong"},
-	{90012, []*API{Pay, Present}, Done, "the order exists"},
-	{90013, []*API{Pay}, Refused, "the balance is short"},
+	{NoSuchOrder, []*API{CancelPay, CancelPayV2}, Refused, "no such order"},
+	{90009, v1APIs, SessionRefused, "mp_sig is wrong"},
+	{90010, v1APIs, SessionRefused, "the player is not logged in or the login has expired"},
+	{90010, v2APIs, SessionRefused, "signature is wrong"},
+	{90011, v1APIs, KeyRefused, "sig is wrong"},
+	{90011, v2APIs, KeyRefused, "pay_sig is wrong"},
+	{90012, []*API{Pay, Present, PayV2, PresentV2}, Done, "the order exists"},
+	{90012, []*API{CancelPayV2}, Done, "the refund exists"},
+	{90013, []*API{Pay, PayV2}, Refused, "the balance is short"},
 	{90014, []*API{CancelPay}, Refused, "the order is paid and confirmed"},
 	// A cancel's Done: the coins are back.
 	{90015, []*API{CancelPay}, Done, "the order is returned"},
 	{90016, []*API{CancelPay}, Unsure, "the order is being processed"},
+	{90016, v2APIs, SessionRefused, "the session_key has expired"},
 	{90017, nil, Refused, "no permission for this API"},
 	{90018, nil, Refused, "a parameter is wrong"},
+	{90019, []*API{QueryOrderInfo}, Refused, "there is no such out_trade_no"},
 
 	{40001, nil, TokenRefused, "the access_token is invalid or not the latest"},
 	{40014, nil, TokenRefused, "the access_token is illegal"},

@@ -18,8 +18,10 @@ type field struct {
 	optional bool
 	// incidental fields say nothing about which order it is.
 	incidental bool
-	// filled by the sidecar where the caller leaves it out: a value, or (appid,
-	// offer_id, ts) what Complete and Sign know.
+	// ours says something to the sidecar alone, and is neither signed nor sent.
+	ours bool
+	// filled by the sidecar where the caller leaves it out: a value, or (appid, env,
+	// offer_id, ts) what Decode, Complete and Sign know.
 	filled   bool
 	fallback string
 	// check returns the rule that a value breaks, or "".
@@ -44,15 +46,39 @@ var (
 	presentCounts = field{name: "present_counts", number: true, check: checkAmount}
 )
 
-// maxFields is how many fields the API with the most of them has, pay.
+// The fields of v2, but for those that are the same in v1.
+// https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/coins.html
+var (
+	ourAppid = field{name: "appid", ours: true, filled: true, check: checkID}
+	env      = field{name: "env", number: true, filled: true, check: checkOneOf("0", "1")}
+
+	amount     = field{name: "amount", number: true, check: checkAmount}
+	billNoV2   = field{name: "bill_no", check: checkBillNoV2}
+	bizID      = field{name: "biz_id", number: true, check: checkOneOf("1", "2")}
+	coinType   = field{name: "coin_type", number: true, optional: true, check: checkOneOf("0", "1")}
+	outTradeNo = field{name: "out_trade_no", check: checkText} // given by the game's client, by other rules
+	payBillNo  = field{name: "pay_bill_no", check: checkBillNoV2}
+	payitem    = field{name: "payitem", optional: true, check: checkText}
+	remark     = field{name: "remark", optional: true, check: checkText}
+)
+
+// maxFields is how many fields the APIs with the most of them have, pay.
 const maxFields = 11
 
 // v1Fields returns the fields that every v1 API has and its own, sorted as they
 // are signed.
 func v1Fields(own ...field) []field {
-	all := append([]field{appid, offerID, openid, pf, ts, userIP, zoneID}, own...)
-	slices.SortFunc(all, func(a, b field) int { return strings.Compare(a.name, b.name) })
-	return all
+	return sorted(append(own, appid, offerID, openid, pf, ts, userIP, zoneID))
+}
+
+// v2Fields is v1Fields for v2, where what is signed need not be sorted.
+func v2Fields(own ...field) []field {
+	return sorted(append(own, env, offerID, openid, ourAppid, ts, userIP, zoneID))
+}
+
+func sorted(fields []field) []field {
+	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return fields
 }
 
 // index returns the place of the field called name, or -1.
@@ -98,6 +124,24 @@ func checkBillNo(value string) string {
 		return "must be 1 to 63 characters of A-Z a-z 0-9 _ -"
 	}
 	return ""
+}
+
+// checkBillNoV2 knows that WeChat keeps numbers that begin with _ for itself.
+func checkBillNoV2(value string) string {
+	if value[0] == '_' {
+		return "must not begin with _"
+	}
+	return checkBillNo(value)
+}
+
+// checkOneOf accepts a few numbers, each spelled in one way.
+func checkOneOf(allowed ...string) func(string) string {
+	return func(literal string) string {
+		if !slices.Contains(allowed, literal) {
+			return fmt.Sprintf("must be %s, got %.32s", strings.Join(allowed, " or "), literal)
+		}
+		return ""
+	}
 }
 
 func isWord(value string) bool {

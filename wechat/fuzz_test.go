@@ -49,6 +49,11 @@ func FuzzDecodeNeverAcceptsWhatItShouldNot(f *testing.F) {
 			`{"openid":"o1","amt":1e3,"bill_no":"b1"}`,
 			`{"openid":"o1","openid":"o1"}`,
 			"\t{ \"openid\" :\r\n\"o1\" } ",
+			`{"openid":"o1","amount":100,"bill_no":"b1","env":1,"payitem":"屠龙","remark":"a&b"}`,
+			`{"openid":"o1","amount":40,"bill_no":"r1","pay_bill_no":"b1","appid":"wx1234567","env":null}`,
+			`{"openid":"o1","coin_type":1,"pay_sig":"x","ts":1e3}`,
+			`{"openid":"o1","biz_id":2,"out_trade_no":"t|1","zone_id":""}`,
+			`{"openid":"o1","amount":1,"bill_no":"_b1","env":2}`,
 		} {
 			f.Add(i, []byte(body))
 		}
@@ -62,48 +67,67 @@ func FuzzDecodeNeverAcceptsWhatItShouldNot(f *testing.F) {
 			require.Less(t, len(err.Error()), 300)
 			return
 		}
-		want := map[string]string{"pf": "android", "zone_id": "1"}
+		v1 := api.Family == wechat.V1
+		want := map[string]string{"zone_id": "1", "pf": "android"}
+		if !v1 {
+			want = map[string]string{"zone_id": "1", "env": "0"}
+		}
 		for name, value := range plain(t, body) {
 			if wechat.IsSignature(name) {
 				require.NotEmpty(t, r.CallerSigned())
 				continue
 			}
-			text := textOf(t, value)
-			require.Equal(t, text, r.Get(name), name)
-			if text != "" {
+			if text := textOf(t, value); text != "" {
+				require.Equal(t, text, r.Get(name), name)
 				want[name] = text
 			}
 		}
-		if api == wechat.Pay || api == wechat.Present {
+		if api.Moves && api != wechat.CancelPay {
 			require.Positive(t, r.Amount())
 			require.LessOrEqual(t, r.Amount(), int64(1<<53-1))
 		} else {
 			require.Zero(t, r.Amount())
 		}
-		if api != wechat.GetBalance {
+		if api.Moves {
 			require.Regexp(t, `^[A-Za-z0-9_-]{1,63}$`, r.BillNo())
+			require.False(t, !v1 && r.BillNo()[0] == '_')
+		} else {
+			require.Empty(t, r.BillNo())
+		}
+		if !v1 {
+			where := map[string]wechat.Environment{"0": wechat.Official, "1": wechat.Sandbox}[want["env"]]
+			require.Equal(t, where, r.Endpoint().Environment)
 		}
 		require.Regexp(t, `^[A-Za-z0-9_-]{1,128}$`, r.OpenID())
 
 		if _, err := r.Complete("wx1234567", "12345678"); err != nil {
 			return // another app's
 		}
-		signed := sign(t, r).Body()
+		out := sign(t, r)
+		signed, inBody := out.Body(), ""
 		want["appid"], want["offer_id"] = "wx1234567", "12345678"
 		want["ts"] = strconv.FormatInt(testTime.Unix(), 10)
 		got := map[string]string{}
 		for name, value := range plain(t, signed) {
 			got[name] = textOf(t, value)
 		}
-		require.Len(t, got["sig"], 64)
-		require.Len(t, got["mp_sig"], 64)
-		delete(got, "sig")
-		delete(got, "mp_sig")
+		if v1 {
+			require.Len(t, got["sig"], 64)
+			require.Len(t, got["mp_sig"], 64)
+			delete(got, "sig")
+			delete(got, "mp_sig")
+			inBody = "mp_sig"
+		} else {
+			delete(want, "appid") // it is ours
+			require.Equal(t, "access_token=ACCESSTOKEN&signature="+naive(string(signed), "V7Q38/i2KXaqrQyl2Yx9Hg==")+
+				"&sig_method=hmac_sha256&pay_sig="+naive(out.Path()+"&"+string(signed), "zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u"), out.Query())
+		}
 		require.Equal(t, want, got)
 
 		again, err := wechat.Decode(wechat.At(api, wechat.Official), signed)
 		require.NoError(t, err)
-		require.Equal(t, "mp_sig", again.CallerSigned())
+		require.Equal(t, inBody, again.CallerSigned())
+		require.Equal(t, r.Endpoint(), again.Endpoint())
 		require.Equal(t, want["bill_no"], again.BillNo())
 	})
 }

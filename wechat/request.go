@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strconv"
@@ -38,6 +39,26 @@ func (r Request) Get(name string) string {
 // BillNo returns the order number, or "" for a call that has none.
 func (r Request) BillNo() string { return r.Get(billNo.name) }
 
+// PayBillNo returns the number of the order that a cancelpay takes back, or "".
+func (r Request) PayBillNo() string {
+	if r.endpoint.API == CancelPay {
+		return r.BillNo()
+	}
+	return r.Get(payBillNo.name)
+}
+
+// Scope returns what the bill_no is unique within, besides the app and environment:
+// nothing in v1, the player and the zone in v2.
+func (r Request) Scope() string {
+	if r.endpoint.API.Family == V1 {
+		return ""
+	}
+	return r.OpenID() + " " + r.Get(zoneID.name)
+}
+
+// OfferID returns the offer_id that the caller names, or "".
+func (r Request) OfferID() string { return r.Get(offerID.name) }
+
 // OpenID returns the player.
 func (r Request) OpenID() string { return r.Get(openid.name) }
 
@@ -46,7 +67,7 @@ func (r Request) AppID() string { return r.Get(appid.name) }
 
 // Amount returns how many coins the call moves, 0 for none.
 func (r Request) Amount() int64 {
-	for _, name := range []string{amt.name, presentCounts.name} {
+	for _, name := range []string{amt.name, presentCounts.name, amount.name} {
 		if literal := r.Get(name); literal != "" {
 			n, _ := strconv.ParseInt(literal, 10, 64) // checked by Decode
 			return n
@@ -60,10 +81,34 @@ func (r Request) Amount() int64 {
 func (r Request) CallerSigned() string { return r.signedWith }
 
 // To returns the request as one for another environment.
-func (r Request) To(env Environment) Request {
-	r.endpoint = At(r.endpoint.API, env)
+func (r Request) To(where Environment) Request {
+	r.endpoint = At(r.endpoint.API, where)
+	if r.endpoint.API.Family.inBody {
+		r.set(env.name, envNumbers[where])
+	}
 	return r
 }
+
+// followBody turns to the environment that the body names. One that names none goes
+// where the endpoint says.
+func (r *Request) followBody() {
+	if !r.endpoint.API.Family.inBody {
+		return
+	}
+	where := r.endpoint.Environment
+	for environment, number := range envNumbers {
+		if r.Get(env.name) == number {
+			where = environment
+		}
+	}
+	*r = r.To(where)
+}
+
+// envNumbers are the values of the field env.
+var envNumbers = map[Environment]string{Official: "0", Sandbox: "1"}
+
+// set changes a field that the API has.
+func (r *Request) set(name, value string) { r.values[r.endpoint.API.index(name)] = value }
 
 // Fingerprint tells orders apart that carry the same bill_no: it is the same for
 // requests that ask for the same thing, whenever they are sent.
@@ -80,13 +125,27 @@ func (r Request) Fingerprint() [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// Cancel returns the cancelpay that takes this pay back.
+// Cancel returns the cancelpay that takes this pay back as a whole. It is the same
+// each time, so that it takes back once however often it is sent, and by whom.
 func (r Request) Cancel() Request {
-	cancel := Request{endpoint: At(CancelPay, r.endpoint.Environment)}
-	for i, f := range CancelPay.fields {
+	api := r.endpoint.API.Cancel
+	cancel := Request{endpoint: At(api, r.endpoint.Environment)}
+	for i, f := range api.fields {
 		cancel.values[i] = r.Get(f.name)
 	}
+	if api == CancelPayV2 {
+		cancel.set(payBillNo.name, r.BillNo())
+		cancel.set(billNo.name, r.refundNumber())
+	}
 	return cancel
+}
+
+// refundNumber is the bill_no of the refund of a whole order. It tells whose it is, has
+// as many characters whatever the order's number has, and is another for another player
+// or zone, should WeChat ever look for numbers in more than one of them.
+func (r Request) refundNumber() string {
+	sum := sha256.Sum256([]byte(r.Scope() + " " + r.BillNo()))
+	return "midas-sidecar-" + hex.EncodeToString(sum[:20])
 }
 
 // checkPresence reports the first field that only the caller can fill and did
@@ -101,7 +160,7 @@ func (r Request) checkPresence() error {
 }
 
 // Complete fills in what the caller may leave out: appid and offer_id of the app,
-// zone_id "1", pf "android". A *FieldError says that the caller's appid or
+// zone_id "1", and in v1 pf "android". A *FieldError says that the caller's appid or
 // offer_id is not the app's.
 func (r Request) Complete(appID, appOfferID string) (Request, error) {
 	for i, f := range r.endpoint.API.fields {
@@ -122,18 +181,22 @@ func (r Request) Complete(appID, appOfferID string) (Request, error) {
 	return r, nil
 }
 
-// Keys are what a request is signed with. SessionKey is nil where the app sends
-// no mp_sig.
+// Keys are what a request is signed with. Session is nil where the app sends no
+// mp_sig, which is of v1 alone.
 type Keys struct {
 	Midas       *signer.Key // of the environment that the request goes to
 	Session     *signer.Key // the player's
 	AccessToken secrets.Value
 }
 
-// Sign returns the request as it leaves: the fields in the order in which they are
-// signed, then sig and mp_sig, with the access_token in the query. now becomes ts,
-// in UNIX seconds.
+// Sign returns the request as it leaves, with the access_token in the query. now
+// becomes ts, in UNIX seconds.
 func (r Request) Sign(keys Keys, now time.Time) Outbound {
+	return r.endpoint.API.Family.sign(r, keys, now.Unix())
+}
+
+// signV1 sends the fields in the order in which they are signed, then sig and mp_sig.
+func signV1(r Request, keys Keys, now int64) Outbound {
 	params := r.params(now)
 	text := signer.V1{Path: r.endpoint.Path, Params: params}
 	token := keys.AccessToken.Reveal()
@@ -148,26 +211,43 @@ func (r Request) Sign(keys Keys, now time.Time) Outbound {
 		body = text.AppendMPSig(body, keys.Session, token, sig)
 	}
 	body = append(body, `"}`...)
-	return newOutbound(r.endpoint.Path, token, body)
+	return newOutbound(r.endpoint.Path, tokenQuery(token), body)
 }
 
-// CanonicalTexts returns the texts that sig and mp_sig sign, for a person to
-// read: keys and token are masked.
-func (r Request) CanonicalTexts(now time.Time) (sig, mpSig string) {
+// signV2 sends the bytes that it signs, and both signatures in the query.
+func signV2(r Request, keys Keys, now int64) Outbound {
+	body := append(r.appendBody(make([]byte, 0, 512), r.params(now)), '}')
+	text := signer.V2{Path: r.endpoint.Path, Body: body}
+	query := append(make([]byte, 0, 512), tokenQuery(keys.AccessToken.Reveal())...)
+	query = append(query, "&signature="...)
+	query = text.AppendSignature(query, keys.Session)
+	query = append(query, "&sig_method=hmac_sha256&pay_sig="...)
+	query = text.AppendPaySig(query, keys.Midas)
+	return newOutbound(r.endpoint.Path, string(query), body)
+}
+
+// CanonicalTexts returns the texts that the Midas key and the session_key sign, for a
+// person to read: keys and token are masked.
+func (r Request) CanonicalTexts(now time.Time) (byMidasKey, bySessionKey string) {
 	const mask = "******"
-	text := signer.V1{Path: r.endpoint.Path, Params: r.params(now)}
+	params := r.params(now.Unix())
+	if r.endpoint.API.Family == V2 {
+		body := string(r.appendBody(nil, params)) + "}"
+		return r.endpoint.Path + "&" + body, body
+	}
+	text := signer.V1{Path: r.endpoint.Path, Params: params}
 	return string(text.AppendSigText(nil, mask)), string(text.AppendMPSigText(nil, mask, mask, mask))
 }
 
 // params are the fields that are signed and sent, sorted by name.
-func (r Request) params(now time.Time) []signer.Param {
+func (r Request) params(now int64) []signer.Param {
 	params := make([]signer.Param, 0, maxFields)
 	for i, f := range r.endpoint.API.fields {
 		value := r.values[i]
 		if f.name == ts.name {
-			value = strconv.FormatInt(now.Unix(), 10)
+			value = strconv.FormatInt(now, 10)
 		}
-		if value != "" {
+		if value != "" && !f.ours {
 			params = append(params, signer.Param{Name: f.name, Value: value})
 		}
 	}

@@ -15,14 +15,12 @@ import (
 // StableTokenPath is where access_tokens come from.
 const StableTokenPath = "/cgi-bin/stable_token"
 
-// newOutbound returns a message to path with the token in its query, if any.
-func newOutbound(path, accessToken string, body []byte) Outbound {
-	query := ""
-	if accessToken != "" {
-		query = "access_token=" + url.QueryEscape(accessToken)
-	}
+func newOutbound(path, query string, body []byte) Outbound {
 	return Outbound{path: path, secret: func() (string, []byte) { return query, body }}
 }
+
+// tokenQuery is the query that holds the access_token.
+func tokenQuery(accessToken string) string { return "access_token=" + url.QueryEscape(accessToken) }
 
 // StableToken returns the call that asks for the app's access_token in normal
 // mode: the token in use as long as it is good for five minutes more, else a new

@@ -1,0 +1,302 @@
+package payment_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/credentials"
+	"midas-sidecar/payment"
+	"midas-sidecar/secrets"
+	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
+)
+
+// What v2 has that v1 has not: refunds in part under numbers of their own, and numbers
+// that are one player's in one zone.
+
+func (w *world) v2(api *wechat.API, members string) payment.Answer {
+	order := w.request(wechat.At(api, wechat.Official), fmt.Sprintf(`{"openid":%q,%s}`, player, members))
+	return w.processor.Process(context.Background(), order, w.credentials)
+}
+
+func (w *world) payV2(billNo string, amount int) payment.Answer {
+	return w.v2(wechat.PayV2, fmt.Sprintf(`"bill_no":%q,"amount":%d`, billNo, amount))
+}
+
+func (w *world) refund(billNo, pay string, amount int) payment.Answer {
+	return w.v2(wechat.CancelPayV2, fmt.Sprintf(`"bill_no":%q,"pay_bill_no":%q,"amount":%d`, billNo, pay, amount))
+}
+
+func idV2(billNo string) simulator.OrderID {
+	return simulator.OrderID{AppID: appID, Environment: wechat.Official, BillNo: billNo, OpenID: player, ZoneID: "1"}
+}
+
+func (w *world) orderV2(billNo string) simulator.Order {
+	order, _ := w.weChat.Order(idV2(billNo))
+	return order
+}
+
+func (w *world) balance() int64 { return w.weChat.Purse(appID, player, wechat.Official).Balance }
+
+func TestAPayOfV2IsPursuedThroughLostAnswersAndRotations(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b0", 1).Outcome)
+		time.Sleep(time.Minute)
+		w.logIn()
+		w.rotateMidasKey()
+		// The first two attempts are signed with the old keys.
+		w.suffer("none", "none", "token_40001_replaced", "lost_after", "busy_before")
+		answer := w.payV2("b1", 100)
+		require.Equal(t, payment.AlreadyApplied, answer.Outcome, "%s", answer.Body)
+		require.Equal(t, 6, answer.Attempts)
+		require.Equal(t, 1, w.orderV2("b1").Applied)
+		require.True(t, w.payV2("b1", 100).Replayed)
+		require.Equal(t, payment.BillNoConflict, w.payV2("b1", 99).Problem)
+	})
+}
+
+func TestTheSameNumberInAnotherZoneIsAnotherOrder(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		there := w.v2(wechat.PayV2, `"bill_no":"b1","amount":50,"zone_id":"2"`)
+		require.Equal(t, payment.Applied, there.Outcome, "%s", there.Body)
+		require.Equal(t, payment.Rejected, w.v2(wechat.CancelPayV2, `"bill_no":"r1","pay_bill_no":"b1","amount":100,"zone_id":"2"`).Outcome)
+		require.True(t, w.payV2("b1", 100).Replayed, "what is taken back there is not taken back here")
+		require.EqualValues(t, coins-150, w.balance())
+	})
+}
+
+func TestAPayOfWhichAPartIsGivenBackIsNoLongerSaidToBeApplied(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 40).Outcome)
+		require.Equal(t, payment.Duplicate, w.payV2("b1", 100).Outcome)
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.payV2("b1", 100).Outcome, "though an attempt was lost")
+	})
+}
+
+func TestARefundThatWasRefusedLeavesThePayAsItIs(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		require.Equal(t, payment.Rejected, w.refund("r1", "b1", 101).Outcome)
+		require.True(t, w.payV2("b1", 100).Replayed)
+	})
+}
+
+func TestAPayIsReturnedOnceItsRefundsAddUpToIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 40).Outcome)
+		token := w.store.secrets["app"]["midas_key"]
+		w.store.forget("app")
+		w.reload()
+		require.Equal(t, payment.Unknown, w.payV2("b1", 100).Outcome, "60 coins are still deducted")
+
+		w.store.put("app", "midas_key", token.Reveal())
+		w.store.put("app", "app_secret", w.weChat.State().Apps[appID].Secret)
+		w.reload()
+		require.Equal(t, payment.Applied, w.refund("r2", "b1", 60).Outcome)
+		w.store.forget("app")
+		w.reload()
+		require.Equal(t, payment.NotSent, w.payV2("b1", 100).Outcome)
+		require.EqualValues(t, coins, w.balance())
+	})
+}
+
+func TestARefundSaidTwiceGivesBackOnce(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		w.suffer("lost_after")
+		var callers sync.WaitGroup
+		for range 10 {
+			callers.Go(func() {
+				if answer := w.refund("r1", "b1", 40); answer.Outcome != payment.AlreadyApplied {
+					t.Errorf("%s: %s", answer.Outcome, answer.Body)
+				}
+			})
+		}
+		callers.Wait()
+		require.Equal(t, 2, w.weChat.Attempts(wechat.CancelPayV2, idV2("r1")))
+		require.True(t, w.refund("r1", "b1", 40).Replayed)
+		require.Equal(t, payment.BillNoConflict, w.refund("r1", "b1", 41).Problem)
+		require.Equal(t, payment.BillNoConflict, w.refund("r1", "b2", 40).Problem)
+		require.EqualValues(t, coins-60, w.balance())
+	})
+}
+
+func TestRefundsAtOnceGiveBackNoMoreThanWasPaid(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		w.suffer("lost_after", "lost_after")
+		var callers sync.WaitGroup
+		answers := make([]payment.Answer, 5)
+		for i := range answers {
+			callers.Go(func() { answers[i] = w.refund(fmt.Sprint("r", i), "b1", 40) })
+		}
+		callers.Wait()
+		given := 0
+		for i, answer := range answers {
+			applied := w.orderV2(fmt.Sprint("r", i)).Applied
+			given += applied
+			require.Equal(t, applied == 1, answer.Outcome == payment.AlreadyApplied, "%s", answer.Body)
+		}
+		require.Equal(t, 2, given)
+		require.EqualValues(t, 80, w.orderV2("b1").Refunded)
+	})
+}
+
+func TestANumberThatIsInUseSaysNothingAboutARefund(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.v2(wechat.PresentV2, `"bill_no":"g1","amount":5`).Outcome)
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.Attempt == 1 {
+				return simulator.Fault{Kind: "lost_before"}
+			}
+			return simulator.Fault{}
+		})
+		require.Equal(t, payment.Duplicate, w.refund("g1", "b1", 100).Outcome, "the number is a present's")
+		w.store.forget("app")
+		w.reload()
+		require.Equal(t, payment.Unknown, w.payV2("b1", 100).Outcome, "nothing of it is known to be given back")
+	})
+}
+
+func TestANumberThatARefundUsesProvesNothingAboutAPay(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 40).Outcome)
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.payV2("r1", 100).Outcome)
+	})
+}
+
+func TestANumberThatAReturnedPayUsedProvesNothingAboutARefund(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b0", 100).Outcome)
+		w.suffer("hang_after", "busy_currency")
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			if answer := w.payV2("b1", 100); answer.Outcome != payment.Rejected {
+				t.Errorf("%s: %s", answer.Outcome, answer.Body)
+			}
+		})
+		time.Sleep(time.Second)
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 100).Outcome)
+		w.suffer("busy_currency")
+		callers.Wait()
+
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.refund("b1", "b0", 40).Outcome)
+		require.Zero(t, w.orderV2("b0").Refunded)
+	})
+}
+
+func TestAPayThatIsGivenBackInPartWhileItIsInFlightIsNotSaidToBeApplied(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.sufferPay("hang_after")
+		var callers sync.WaitGroup
+		var inFlight, joined payment.Answer
+		callers.Go(func() { inFlight = w.payV2("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 40).Outcome)
+		callers.Go(func() { joined = w.payV2("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, inFlight.Outcome)
+		require.Equal(t, payment.Duplicate, joined.Outcome)
+	})
+}
+
+// losePays lets no answer to a pay come back, and everything else go well.
+func (w *world) losePays(kind string) {
+	w.processor.CancelUnknown = true
+	w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+		if c.API.Cancel != nil {
+			return simulator.Fault{Kind: kind}
+		}
+		return simulator.Fault{}
+	})
+}
+
+func TestAnUnknownOrderOfV2IsTakenBackAsAWhole(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.losePays("lost_after")
+		answer := w.payV2("b1", 100)
+		require.Equal(t, payment.Rejected, answer.Outcome)
+		require.Equal(t, payment.TakenBack, answer.Problem)
+		require.Equal(t, 90015, answer.Errcode)
+		require.True(t, w.orderV2("b1").Returned)
+		require.EqualValues(t, coins, w.balance())
+
+		w.weChat.Forget()
+		again := w.payV2("b1", 100)
+		require.Equal(t, payment.TakenBack, again.Problem, "its number is used up")
+		require.True(t, again.Replayed)
+	})
+}
+
+func TestAnUnknownOrderIsTakenBackOnceHoweverManySidecarsDoSo(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.losePays("lost_after")
+		require.Equal(t, payment.TakenBack, w.payV2("b1", 100).Problem)
+		elsewhere := *w.processor
+		elsewhere.Memory = payment.NewMemory()
+		w.processor = &elsewhere
+		require.Equal(t, payment.TakenBack, w.payV2("b1", 100).Problem)
+		require.EqualValues(t, coins, w.balance())
+		require.EqualValues(t, 100, w.orderV2("b1").Refunded)
+	})
+}
+
+func TestAnUnknownOrderOfV2ThatNeverWasIsRejected(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.losePays("lost_before")
+		answer := w.payV2("b1", 100)
+		require.Equal(t, payment.Rejected, answer.Outcome)
+		require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
+
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.payV2("b1", 200).Outcome, "and its number is free")
+	})
+}
+
+func TestAnUnknownOrderThatItsCallerGaveBackIsTakenBack(t *testing.T) {
+	for part, want := range map[int]payment.Outcome{100: payment.Rejected, 40: payment.Unknown} {
+		inFakeTime(t, func(t *testing.T, w *world) {
+			w.losePays("hang_after")
+			var callers sync.WaitGroup
+			var answer payment.Answer
+			callers.Go(func() { answer = w.payV2("b1", 100) })
+			time.Sleep(5 * time.Second)
+			require.Equal(t, payment.Applied, w.refund("r1", "b1", part).Outcome)
+			callers.Wait()
+			require.Equal(t, want, answer.Outcome, "%s", answer.Body)
+			require.Equal(t, want == payment.Rejected, answer.Problem == payment.TakenBack)
+			require.EqualValues(t, part, w.orderV2("b1").Refunded)
+		})
+	}
+}
+
+func TestV2IsSignedForThePlayerAlsoWhereV1IsNot(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.credentials = credentials.NewCache(w.store, credentials.Options{
+			Ages: secrets.Ages{Fresh: 5 * time.Minute, Stale: 24 * time.Hour}, Sessions: 100, Log: slog.New(slog.DiscardHandler),
+		}).Of(credentials.App{AppID: appID, Secret: "app", Session: "{openid}"}, w.client)
+		require.Equal(t, payment.Applied, w.payV2("b1", 1).Outcome)
+		w.logIn()
+		answer := w.payV2("b2", 1)
+		require.Equal(t, payment.Applied, answer.Outcome)
+		require.Equal(t, 2, answer.Attempts)
+
+		w.suffer("session_90010")
+		require.Equal(t, payment.SessionMissing, w.payV2("b3", 1).Problem)
+	})
+}
