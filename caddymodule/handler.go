@@ -103,10 +103,13 @@ func (h *Handler) Validate() error {
 	return nil
 }
 
+// apiNames are the names of the APIs, of which some are in both families.
 func apiNames() []string {
 	var names []string
 	for _, api := range wechat.APIs {
-		names = append(names, api.Name)
+		if !slices.Contains(names, api.Name) {
+			names = append(names, api.Name)
+		}
 	}
 	return names
 }
