@@ -3,7 +3,10 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"midas-sidecar/credentials"
 )
@@ -39,6 +42,25 @@ type AccessToken struct {
 	Field string `json:"field,omitempty"`
 }
 
+// checkAppID tells what is wrong with an appid, which is part of paths and labels.
+func checkAppID(id string) error {
+	if !appIDs.MatchString(id) {
+		return errors.New("must be 1 to 128 characters of A-Z a-z 0-9 _ -") // not quoted: a placeholder may stand for a secret
+	}
+	return nil
+}
+
+var appIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+// checkOfferID tells what is wrong with an offer_id, which nobody but Midas gives a form.
+func checkOfferID(id string) error {
+	odd := func(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }
+	if !utf8.ValidString(id) || strings.ContainsFunc(id, odd) {
+		return errors.New("must be printable characters without spaces")
+	}
+	return nil
+}
+
 // checkSession tells what is wrong with the path of session_keys.
 func checkSession(path string) error {
 	if !strings.Contains(path, "{openid}") {
@@ -58,6 +80,9 @@ func (a *App) resolve(values resolver, appID string) (resolved, error) {
 	if err != nil {
 		return resolved{}, err
 	}
+	if err := checkAppID(appID); err != nil {
+		return resolved{}, err
+	}
 	values = values.with("appid", appID)
 	r := resolved{credentials: credentials.App{AppID: appID, MPSig: a.MPSig == nil || *a.MPSig}}
 
@@ -65,6 +90,9 @@ func (a *App) resolve(values resolver, appID string) (resolved, error) {
 		return r, errors.New("offer_id: is missing")
 	}
 	if r.offerID, err = values.text(a.OfferID); err != nil {
+		return r, fmt.Errorf("offer_id: %w", err)
+	}
+	if err := checkOfferID(r.offerID); err != nil {
 		return r, fmt.Errorf("offer_id: %w", err)
 	}
 	if r.credentials.Secret, err = values.path(a.Secret, "midas/{appid}"); err != nil {

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -97,6 +98,11 @@ func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&appID) {
 		return d.ArgErr()
 	}
+	if !hasPlaceholder(appID) {
+		if err := checkAppID(appID); err != nil {
+			return d.Errf("app: %v, got %q", err, appID)
+		}
+	}
 	if m.Apps[appID] != nil {
 		return d.Errf("app %s is already specified", appID)
 	}
@@ -106,7 +112,7 @@ func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 	}
 	m.Apps[appID] = app
 	err := lines{
-		"offer_id":     text(&app.OfferID),
+		"offer_id":     ruled(&app.OfferID, checkOfferID),
 		"secret":       text(&app.Secret),
 		"session":      app.readSession,
 		"access_token": app.readAccessToken,
@@ -168,15 +174,28 @@ func (m *Midas) readUpstream(d *caddyfile.Dispenser) error {
 			return d.Err(err.Error())
 		}
 	}
+	if err := checkPorts(m.Upstreams); err != nil {
+		return d.Errf("upstream: %v", err)
+	}
+	if d.NextBlock(d.Nesting()) {
+		return d.Err("upstream: takes no block; what concerns connections belongs into transport")
+	}
 	return nil
 }
 
+// transports are those that are made for orders; plugins may bring others.
+var transports = []string{"direct", "http"}
+
 func (m *Midas) readTransport(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("transport: must be %s", oneOf(transports))
 	}
 	name := d.Val()
-	module, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport."+name)
+	id := "http.reverse_proxy.transport." + name
+	if _, err := caddy.GetModule(id); err != nil {
+		return d.Errf("transport: must be %s, got %q", oneOf(transports), name)
+	}
+	module, err := caddyfile.UnmarshalModule(d, id)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,13 @@ func (m *Midas) readSecrets(d *caddyfile.Dispenser) error {
 	}
 	switch store := d.Val(); store {
 	case "file":
-		return text(&m.Secrets.File)(d)
+		if err := text(&m.Secrets.File)(d); err != nil {
+			return err
+		}
+		if d.NextBlock(d.Nesting()) {
+			return d.Err("secrets file: takes no block")
+		}
+		return nil
 	case "vault":
 		m.Secrets.Vault = new(Vault)
 		return m.Secrets.Vault.read(d)

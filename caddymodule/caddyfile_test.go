@@ -52,6 +52,9 @@ func TestCaddyfileMistakesNameTheLineAndWhatIsAllowed(t *testing.T) {
 func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 	t.Setenv("SECOND_APPID", "wx2")
 	t.Setenv("DEADLINE", "8s")
+	t.Setenv("PATH_OUT", "../wx1")
+	t.Setenv("TWO_LINES", "1234\n5678")
+	t.Setenv("NO_TEXT", "1234\xff")
 	for _, c := range []struct{ name, apps, handler, want string }{
 		{"production", `{"secrets":{"vault":{"address":"http://127.0.0.1:1","auth":{"approle":{"role_id":"{file./nowhere/role}","secret_id":"{file./nowhere/secret}"}}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
 		{"a service account", `{"secrets":{"vault":{"address":"https://v","auth":{"kubernetes":{"role":"midas"}}}},"apps":{"wx1":{"offer_id":"1"}}}`, `{}`, ""},
@@ -82,6 +85,14 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"a session for everyone", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","session":"players/key"}}}`, `{}`, "session: must contain {openid}"},
 		{"a token path without a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1","access_token":{"field":"x"}}}}`, `{}`, "access_token: secret is missing"},
 		{"an upstream with a path", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"upstreams":["https://api.weixin.qq.com/cgi-bin"]}`, `{}`, "upstream: must be http:// or https:// and a host, nothing more"},
+		{"an upstream with an impossible port", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"upstreams":["https://api.weixin.qq.com","http://{env.SECOND_APPID}:0"]}`, `{}`, "upstream: the port must be from 1 to 65535; that of number 2 is not"},
+		{"an appid that leaves its path", `{"secrets":{"file":"/x"},"apps":{"{env.PATH_OUT}":{"offer_id":"1"}}}`, `{}`, "app {env.PATH_OUT}: must be 1 to 128 characters of A-Z a-z 0-9 _ -"},
+		{"an appid that is too long", `{"secrets":{"file":"/x"},"apps":{"` + strings.Repeat("a", 129) + `":{"offer_id":"1"}}}`, `{}`, "must be 1 to 128 characters of A-Z a-z 0-9 _ -"},
+		{"an appid as long as may be", `{"secrets":{"file":"/x"},"apps":{"` + strings.Repeat("a", 128) + `":{"offer_id":"1"}}}`, `{}`, ""},
+		{"an offer_id of two lines", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"{env.TWO_LINES}"}}}`, `{}`, "app wx1: offer_id: must be printable characters without spaces"},
+		{"an offer_id that is no text", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"{env.NO_TEXT}"}}}`, `{}`, "app wx1: offer_id: must be printable characters without spaces"},
+		{"an offer_id that was no text", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1\ufffd"}}}`, `{}`, "app wx1: offer_id: must be printable characters without spaces"},
+		{"compression over direct", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"direct","compression":true}}`, `{}`, "compression: is not an option of direct"},
 		{"HTTP/3 to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["3"]}}`, `{}`, "transport: versions: must not be 3"},
 		{"HTTP/2 alone to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["2"]}}`, `{}`, ""},
 		{"an impossible deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"1s"}`, `{}`, "deadline: must not be shorter than attempt_timeout"},

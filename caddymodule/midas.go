@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -219,7 +221,22 @@ func (m *Midas) hosts(values resolver) ([]string, error) {
 			return nil, err
 		}
 	}
-	return hosts, nil
+	return hosts, checkPorts(hosts)
+}
+
+// checkPorts finds the hosts that cannot be dialled. What else may be wrong with one is
+// for upstream to say.
+func checkPorts(hosts []string) error {
+	for i, host := range hosts {
+		u, err := url.Parse(host)
+		if err != nil || u.Port() == "" {
+			continue
+		}
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+			return fmt.Errorf("the port must be from 1 to 65535; that of number %d is not", i+1)
+		}
+	}
+	return nil
 }
 
 // client makes the way to WeChat.
@@ -242,8 +259,13 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 // go on while the config is replaced, whose transport Caddy then cleans up. Of HTTP 1
 // and 2 that closes what is idle, of HTTP/3 everything.
 func sender(module any) (http.RoundTripper, error) {
-	if t, ok := module.(*reverseproxy.HTTPTransport); ok && slices.Contains(t.Versions, "3") {
-		return nil, errors.New("versions: must not be 3: a reload would cut the orders that are in flight over HTTP/3")
+	if t, ok := module.(*reverseproxy.HTTPTransport); ok {
+		switch {
+		case slices.Contains(t.Versions, "3"):
+			return nil, errors.New("versions: must not be 3: a reload would cut the orders that are in flight over HTTP/3")
+		case t.ProxyProtocol != "":
+			return nil, errors.New("proxy_protocol: must not be set: WeChat is not told who calls, and no order would be sent")
+		}
 	}
 	transport, ok := module.(http.RoundTripper)
 	if !ok {

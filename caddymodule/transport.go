@@ -23,9 +23,10 @@ func init() {
 
 // Direct is a transport for HTTP/1.1 that makes each call on the goroutine of whoever
 // asks, which costs about half of what Caddy's transport "http" does. It takes the same
-// options, but for max_conns_per_host and response_header_timeout, and no version but
-// 1.1. What goes by a proxy (network_proxy, or HTTPS_PROXY in the environment) goes as
-// in "http".
+// options, but for max_conns_per_host, keepalive_idle_conns (of all hosts),
+// response_header_timeout, expect_continue_timeout, compression, read_buffer,
+// write_buffer and proxy_protocol, and no version but 1.1. What goes by a proxy
+// (network_proxy, or HTTPS_PROXY in the environment) goes as in "http".
 type Direct struct {
 	reverseproxy.HTTPTransport
 
@@ -61,10 +62,24 @@ func (t *Direct) check() error {
 	switch {
 	case len(t.Versions) > 0 && !slices.Equal(t.Versions, []string{"1.1"}):
 		return fmt.Errorf("versions: must be 1.1 for direct, got %q", t.Versions)
-	case t.MaxConnsPerHost != 0:
-		return errors.New("max_conns_per_host: is not an option of direct")
 	case t.ResponseHeaderTimeout != 0:
 		return errors.New("response_header_timeout: is not an option of direct; attempt_timeout is what bounds an attempt")
+	}
+	for _, option := range []struct {
+		name string
+		set  bool
+	}{
+		{"max_conns_per_host", t.MaxConnsPerHost != 0},
+		{"keepalive_idle_conns", t.KeepAlive != nil && t.KeepAlive.MaxIdleConns != 0},
+		{"expect_continue_timeout", t.ExpectContinueTimeout != 0},
+		{"compression", t.Compression != nil},
+		{"read_buffer", t.ReadBufferSize != 0},
+		{"write_buffer", t.WriteBufferSize != 0},
+		{"proxy_protocol", t.ProxyProtocol != ""},
+	} {
+		if option.set {
+			return fmt.Errorf("%s: is not an option of direct", option.name)
+		}
 	}
 	return nil
 }
