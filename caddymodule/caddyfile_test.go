@@ -108,6 +108,7 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"an unknown environment", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"environment":"sandbx"}`, `environment: must be official or sandbox, got "sandbx"`},
 		{"an unknown mode", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"signed":"maybe"}`, `signed: must be reject, resign or pass, got "maybe"`},
 		{"an unknown API", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"apis":["refund"]}`, "apis: must be of pay, cancelpay, getbalance, present or queryorderinfo"},
+		{"no API", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"apis":[]}`, "apis: must name at least one"},
 		{"no amount", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":0}`, "max_amount: must be a positive integer"},
 		{"an empty amount", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":""}`, "must not be empty"},
 		{"an amount that is null", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}}}`, `{"max_amount":null}`, "must not be empty"},

@@ -223,3 +223,11 @@ func TestABodyThatDoesNotComeIsGivenUp(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, res.StatusCode)
 	require.Equal(t, "not_sent", res.Header.Get("Midas-Outcome"))
 }
+
+func TestAnAnswerWhoseHeaderHasNoEndIsLost(t *testing.T) {
+	w, _ := before(t, faulty(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 65<<10))
+		_, _ = w.Write([]byte(`{"errcode":0}`))
+	}), "deadline 1s\n attempt_timeout 500ms\n replay 0")
+	require.Equal(t, "unknown", w.post("/cgi-bin/midas/pay", pay("b1", 1)).header.Get("Midas-Outcome"))
+}

@@ -95,6 +95,9 @@ func (h *Handler) Validate() error {
 	if h.Signed != "" && !slices.Contains(signedModes, h.Signed) {
 		return fmt.Errorf("signed: must be %s, got %q", oneOf(signedModes), h.Signed)
 	}
+	if h.APIs != nil && len(h.APIs) == 0 {
+		return errors.New("apis: must name at least one, or be left out for all")
+	}
 	for _, name := range h.APIs {
 		if names := apiNames(); !slices.Contains(names, name) {
 			return fmt.Errorf("apis: must be of %s, got %q", oneOf(names), name)

@@ -17,6 +17,10 @@ import (
 // make a busier sidecar dial all the time.
 const defaultIdle = 1000
 
+// defaultMaxHeader is how many bytes an answer's header may have: WeChat's have a few
+// hundred, and net/http would take 10 MiB.
+const defaultMaxHeader = 64 << 10
+
 func init() {
 	caddy.RegisterModule(Direct{})
 }
@@ -49,6 +53,9 @@ func (t *Direct) Provision(ctx caddy.Context) error {
 	}
 	if t.KeepAlive.MaxIdleConnsPerHost == 0 {
 		t.KeepAlive.MaxIdleConnsPerHost = defaultIdle
+	}
+	if t.MaxResponseHeaderSize == 0 {
+		t.MaxResponseHeaderSize = defaultMaxHeader
 	}
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
