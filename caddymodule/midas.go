@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"midas-sidecar/credentials"
+	"midas-sidecar/login"
 	"midas-sidecar/payment"
 	"midas-sidecar/upstream"
 )
@@ -77,6 +78,7 @@ type Midas struct {
 
 	games     map[string]game
 	processor *payment.Processor
+	logins    *login.Processor
 	lasting   *lasting
 	store     store
 	keys      *lastingKeys
@@ -143,6 +145,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.processor, err = m.newProcessor(values, client); err != nil {
 		return err
 	}
+	m.logins = &login.Processor{Sender: client, Deadline: m.processor.Deadline, AttemptTimeout: m.processor.AttemptTimeout}
 	m.lasting.allow(m.processor)
 	return nil
 }

@@ -152,7 +152,28 @@ func (h *Handler) allow(request wechat.Request) (wechat.Request, error) {
 
 // pick returns the game that the request is for.
 func (m *Midas) pick(request wechat.Request) (game, error) {
-	appID := request.AppID()
+	offerID := request.OfferID()
+	if request.AppID() != "" || offerID == "" || len(m.games) == 1 || request.Endpoint().API.Family == wechat.V1 {
+		return m.pickByID(request.AppID())
+	}
+	// A v2 call names no app, but the offer_id is an app's own.
+	var picked []game
+	for _, g := range m.games {
+		if g.offerID == offerID {
+			picked = append(picked, g)
+		}
+	}
+	switch len(picked) {
+	case 0:
+		return game{}, &refused{problem: payment.UnknownApp, rule: "offer_id: is not configured"}
+	case 1:
+		return picked[0], nil
+	}
+	return game{}, &wechat.FieldError{Field: "appid", Rule: "is missing: several apps have this offer_id"}
+}
+
+// pickByID returns the game that a caller names, or the only one.
+func (m *Midas) pickByID(appID string) (game, error) {
 	if appID == "" {
 		if len(m.games) == 1 {
 			for _, only := range m.games {
