@@ -26,7 +26,7 @@ func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
 	if seconds := answer.RetryAfter(); seconds > 0 {
 		header.Set("Retry-After", strconv.Itoa(seconds))
 	}
-	if answer.Status == http.StatusMethodNotAllowed {
+	if answer.Status == http.StatusMethodNotAllowed && header.Get("Allow") == "" {
 		header.Set("Allow", http.MethodPost)
 	}
 	if answer.ContentType != "" {
@@ -40,13 +40,13 @@ func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
 
 // publish gives the placeholders {http.midas.outcome}, .errcode, .attempts and .api
 // their values, for access logs and headers.
-func publish(r *http.Request, c call, answer payment.Answer) {
+func publish(r *http.Request, api string, answer payment.Answer) {
 	replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
 	}
 	// Held by the request, so no more of the order than these.
-	outcome, errcode, attempts, api := answer.Outcome, answer.Errcode, answer.Attempts, c.endpoint.API
+	outcome, errcode, attempts := answer.Outcome, answer.Errcode, answer.Attempts
 	replacer.Map(func(key string) (any, bool) {
 		switch key {
 		case "http.midas.outcome":
@@ -56,7 +56,7 @@ func publish(r *http.Request, c call, answer payment.Answer) {
 		case "http.midas.attempts":
 			return attempts, true
 		case "http.midas.api":
-			return api.Name, true
+			return api, true
 		}
 		return nil, false
 	})

@@ -68,6 +68,17 @@ func checked[T any](target *Setting, parse func(string) (T, error)) func(*caddyf
 	})
 }
 
+// flag reads a line of no argument.
+func flag(target *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		*target = true
+		return nil
+	}
+}
+
 // word reads a line of one fixed word.
 func word(target *string, allowed []string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {

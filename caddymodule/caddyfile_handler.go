@@ -22,6 +22,7 @@ func init() {
 //		environment official|sandbox
 //		signed      reject|resign|pass
 //		apis        <name...>
+//		login
 //		max_amount  <n>
 //		max_body    <size>
 //	}
@@ -34,6 +35,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"environment": word(&h.Environment, environments),
 		"signed":      word(&h.Signed, signedModes),
 		"apis":        h.readAPIs,
+		"login":       flag(&h.Login),
 		"max_amount":  checked(&h.MaxAmount, parseCount),
 		"max_body":    checked(&h.MaxBody, parseSize),
 	}.readBlock(d)

@@ -22,8 +22,8 @@ func init() {
 }
 
 // Handler takes a game server's unsigned payment calls, signs them and passes them
-// to WeChat. It answers for the paths of WeChat's payment APIs; every other request
-// goes to the next handler. The app "midas" must be configured.
+// to WeChat. It answers for the paths of WeChat's payment APIs, and of its login where
+// it is told to; every other request goes to the next handler. The app "midas" must be configured.
 type Handler struct {
 	// Environment is "official", which refuses calls to sandbox paths, or
 	// "sandbox", which sends official paths to the sandbox. Default: as the
@@ -36,6 +36,11 @@ type Handler struct {
 
 	// APIs are those that may be called, such as pay and cancelpay. Default: all.
 	APIs []string `json:"apis,omitempty"`
+
+	// Login tells whether to serve /sns/jscode2session, too: it logs players in and
+	// puts their session_keys into the secret store, which must be one that can be
+	// written. APIs and MaxAmount are not about it. Default: false.
+	Login bool `json:"login,omitempty"`
 
 	// MaxAmount is how many coins one order may move. Default: any number.
 	MaxAmount Setting `json:"max_amount,omitempty"`
@@ -117,8 +122,11 @@ func apiNames() []string {
 	return names
 }
 
-// ServeHTTP answers a payment call.
+// ServeHTTP answers a payment call, or a login.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.Login && r.URL.Path == wechat.Code2SessionPath {
+		return h.serveLogin(w, r)
+	}
 	endpoint, ok := wechat.EndpointOf(r.URL.Path)
 	if !ok {
 		return next.ServeHTTP(w, r)
@@ -138,7 +146,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	h.log(call, answer, time.Since(began))
 	countOrder(call, answer)
 	h.tell(call, answer)
-	publish(r, call, answer)
+	publish(r, call.endpoint.API.Name, answer)
 	h.write(w, answer)
 	return nil
 }

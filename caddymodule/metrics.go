@@ -22,6 +22,11 @@ var (
 		Help: "Calls answered, by what became of them.",
 	}, []string{"appid", "api", "environment", "outcome", "errcode"})
 
+	loginsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "midas_logins_total",
+		Help: "Logins answered, by what became of them.",
+	}, []string{"appid", "outcome", "errcode"})
+
 	attemptsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "midas_attempts_total",
 		Help: "Attempts, by how they ended: answered, lost or never_sent.",
@@ -45,7 +50,7 @@ var (
 	}, []string{"secret", "result"})
 
 	// metrics are all there are.
-	metrics = []prometheus.Collector{ordersTotal, attemptsTotal, attemptSeconds, signingSeconds, secretReadsTotal, liveState{}}
+	metrics = []prometheus.Collector{ordersTotal, loginsTotal, attemptsTotal, attemptSeconds, signingSeconds, secretReadsTotal, liveState{}}
 )
 
 func registerMetrics(registry *prometheus.Registry) error {

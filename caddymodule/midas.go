@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"midas-sidecar/credentials"
+	"midas-sidecar/login"
 	"midas-sidecar/payment"
 	"midas-sidecar/upstream"
 )
@@ -79,6 +80,7 @@ type Midas struct {
 
 	games     map[string]game
 	processor *payment.Processor
+	logins    *login.Processor
 	lasting   *lasting
 	store     store
 	keys      *lastingKeys
@@ -144,6 +146,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.processor, err = m.newProcessor(values, client); err != nil {
 		return err
 	}
+	m.logins = &login.Processor{Sender: client, Deadline: m.processor.Deadline, AttemptTimeout: m.processor.AttemptTimeout}
 	m.lasting.allow(m.processor)
 	return nil
 }

@@ -148,6 +148,7 @@ func (c *Cache) Of(app App, asker accesstoken.Asker) *Credentials {
 func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 	creds := &Credentials{
 		app:       app,
+		store:     c.store,
 		official:  c.midasKey(c.official, app, officialKey),
 		sandbox:   c.midasKey(c.sandbox, app, sandboxKey),
 		appSecret: c.appSecrets.Reader(c.store, c.kind(app, appSecret)),
@@ -166,6 +167,8 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 // Credentials are an app's keys and token, read when they are needed.
 type Credentials struct {
 	app               App
+	store             *switchable
+	saves             queues
 	official, sandbox *midasKey
 	appSecret         *secrets.Reader[secrets.Value]
 	sessions          *secrets.Reader[*signer.Key]

@@ -18,6 +18,20 @@ func (s *switchable) Read(ctx context.Context, path string) (secrets.Secret, err
 	return (*s.store.Load()).Read(ctx, path)
 }
 
+// writer returns the store if it can be written.
+func (s *switchable) writer() (secrets.Writer, error) {
+	if writer, ok := (*s.store.Load()).(secrets.Writer); ok {
+		return writer, nil
+	}
+	return nil, secrets.ErrReadOnly
+}
+
+// troubled tells whether the store is known not to be usable.
+func (s *switchable) troubled() bool {
+	store, tells := (*s.store.Load()).(interface{ Trouble() *secrets.Trouble })
+	return tells && store.Trouble() != nil
+}
+
 // Version is that of the store, if it has one.
 func (s *switchable) Version() uint64 {
 	if versioned, ok := (*s.store.Load()).(interface{ Version() uint64 }); ok {

@@ -122,6 +122,9 @@ func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool)
 	}
 	select {
 	case result := <-r.cache.entries.Refresh(ctx, path, loader[V]{r, true}):
+		if newer, kept := r.cache.entries.GetIfPresent(path); kept && newer.usable && !failed(newer.value) {
+			return newer.value, nil // perhaps put there while the store was asked
+		}
 		if result.Err != nil {
 			return e.value, result.Err
 		}
@@ -129,6 +132,13 @@ func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool)
 	case <-ctx.Done():
 		return e.value, context.Cause(ctx)
 	}
+}
+
+// Put makes value what is known of the secret at path, to which the store was just
+// changed. A read that began before the change, and may bring what was there before,
+// does not replace it: the cache drops what is read for an entry that changes meanwhile.
+func (r *Reader[V]) Put(path string, value V) {
+	r.cache.entries.Set(path, entry[V]{value: value, usable: true, version: r.version(), read: time.Now().UnixNano()})
 }
 
 // version grows with every change of a store that tells of changes. What was read

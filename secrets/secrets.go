@@ -16,6 +16,9 @@ var (
 	// ErrUnavailable says that the store could not be asked, whatever for. The
 	// store tells its log when that begins and ends.
 	ErrUnavailable = errors.New("the secret store cannot be used")
+
+	// ErrReadOnly says that the store is of a kind that cannot be written.
+	ErrReadOnly = errors.New("the secret store is read only")
 )
 
 // Store reads secrets by path.
@@ -25,6 +28,15 @@ type Store interface {
 	// ErrUnavailable where nobody answers; it never carries a secret, nor the path,
 	// which may name a player and which whoever asked knows.
 	Read(ctx context.Context, path string) (Secret, error)
+}
+
+// Writer is a Store that can be written, too.
+type Writer interface {
+	Store
+
+	// Write makes fields all that the secret at path holds. Its errors are those of
+	// Read, without ErrNotFound. Where it ends in one, nobody knows what is there.
+	Write(ctx context.Context, path string, fields Secret) error
 }
 
 // Secret is what lies at one path: values by field name.

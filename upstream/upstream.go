@@ -71,8 +71,9 @@ func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound)
 	req.GetBody = func() (io.ReadCloser, error) {
 		// On a kept connection that died before anything was written, net/http
 		// takes another and needs the body again. On HTTP/2 it would also send
-		// again what a server says it did not look at: that is not its decision.
-		if connection.http2.Load() {
+		// again what a server says it did not look at, and a GET whose answer was
+		// lost: that is not its decision.
+		if connection.http2.Load() || req.Method == http.MethodGet && connection.wrote.Load() {
 			return nil, errSentOnce
 		}
 		return newBody(message), nil
@@ -154,7 +155,9 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 }
 
 // request makes the request from nothing: no header of the caller's is on it, and
-// none (Idempotency-Key!) that makes net/http send a POST twice by itself.
+// none (Idempotency-Key!) that makes net/http send a POST twice by itself. A message
+// without a body is a GET; its body is empty and not nil, so that net/http has to ask
+// before it sends that again.
 func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outbound) *http.Request {
 	req := &http.Request{
 		Method: http.MethodPost,
@@ -163,6 +166,10 @@ func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outb
 		Header:        header,
 		Body:          newBody(message),
 		ContentLength: int64(len(message.Body())),
+	}
+	if len(message.Body()) == 0 {
+		req.Method = http.MethodGet
+		req.Header.Del("Content-Type")
 	}
 	return req.WithContext(ctx)
 }
@@ -187,7 +194,7 @@ func (*body) Close() error { return nil }
 var errSentOnce = errors.New("the server did not accept the message")
 
 // connection follows what the transport does before it writes.
-type connection struct{ wanted, got, http2 atomic.Bool }
+type connection struct{ wanted, got, wrote, http2 atomic.Bool }
 
 func (c *connection) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -198,6 +205,7 @@ func (c *connection) watch(ctx context.Context) context.Context {
 				c.http2.Store(true)
 			}
 		},
+		WroteHeaders: func() { c.wrote.Store(true) },
 	})
 }
 

@@ -103,6 +103,39 @@ func (c *client) put(ctx context.Context, token, path string) (*api.Secret, erro
 	return answer, nil
 }
 
+// post makes one PUT request that says body, and returns the data of the answer, nil
+// where Vault has none to give.
+func (c *client) post(ctx context.Context, token, path string, body any) (map[string]any, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, errUnreadable // never: it is made of texts and numbers
+	}
+	// Raw, since else the library takes a 404 without a word for success.
+	response, err := c.with(token).WriteRawWithContext(ctx, path, text)
+	if response != nil {
+		defer func() { _ = response.Body.Close() }()
+	}
+	if isStatus(err, http.StatusNotFound) {
+		return nil, errOtherMount
+	}
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	if response.StatusCode == http.StatusNoContent {
+		return nil, nil
+	}
+	decoder := json.NewDecoder(response.Body)
+	decoder.UseNumber()
+	var answer struct{ Data map[string]any }
+	if decoder.Decode(&answer) != nil || response.StatusCode != http.StatusOK {
+		return nil, errUnreadable
+	}
+	return answer.Data, nil
+}
+
 // with returns a client that uses token.
 func (c *client) with(token string) *api.Logical {
 	return c.api.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()

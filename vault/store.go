@@ -1,4 +1,4 @@
-// Package vault reads secrets from a HashiCorp Vault: from a KV secrets engine
+// Package vault reads and writes secrets of a HashiCorp Vault: in a KV secrets engine
 // of version 1 or 2, with a token that it is given or logs in for.
 package vault
 
@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -14,7 +15,7 @@ import (
 	"midas-sidecar/secrets"
 )
 
-// Store reads secrets from one KV mount of a Vault. It is safe for concurrent
+// Store reads and writes secrets of one KV mount of a Vault. It is safe for concurrent
 // use, keeps no secret but its token, and never prints that. It renews the token
 // until Close.
 type Store struct {
@@ -22,6 +23,8 @@ type Store struct {
 	client  *client
 	session *session
 	keeper  *gatekeeper
+	log     *slog.Logger
+	single  singles
 
 	// version is the mount's kvVersion once Vault has told it, else 0.
 	version atomic.Int32
@@ -64,6 +67,7 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 		client:  client,
 		session: newSession(client, config.Auth, log),
 		keeper:  keeper,
+		log:     log,
 	}, nil
 }
 
