@@ -180,32 +180,56 @@ func TestAPlayerWhoJustLoggedInCanPayWithinSeconds(t *testing.T) {
 }
 
 func TestTheDemoPaysServesAndEndsCleanly(t *testing.T) {
-	port := freePort(t)
-	demo := run(t, "demo", "--listen", "127.0.0.1:"+port)
-	require.Eventually(t, func() bool { return strings.Contains(demo.output.String(), "Serving until Ctrl-C.") }, 20*time.Second, 20*time.Millisecond)
+	for _, c := range []struct {
+		flags []string
+		path  string
+		steps []string // what is signed, and what leaves
+	}{
+		{nil, "/cgi-bin/midas/pay", []string{
+			`amt=123&appid=wx1234567&bill_no=Demo_1&offer_id=12345678&`, `&org_loc=/cgi-bin/midas/pay&method=POST&secret=******`, `&session_key=******`,
+			"  POST /cgi-bin/midas/pay?access_token=******\n",
+		}},
+		{[]string{"--v2"}, "/wxa/game/pay", []string{
+			"  pay_sig, with the Midas key:\n  /wxa/game/pay&{\"amount\":123,\"bill_no\":\"Demo_1\",\"env\":0,\"offer_id\":\"12345678\",",
+			"  signature, with the player's session_key:\n  {\"amount\":123,",
+			"  POST /wxa/game/pay?access_token=******&signature=", "&sig_method=hmac_sha256&pay_sig=",
+		}},
+	} {
+		t.Run(strings.Join(c.flags, ""), func(t *testing.T) {
+			demo := run(t, append([]string{"demo", "--listen", "127.0.0.1:" + freePort(t)}, c.flags...)...)
+			require.Eventually(t, func() bool { return strings.Contains(demo.output.String(), "Serving until Ctrl-C.") }, 20*time.Second, 20*time.Millisecond)
 
-	shown := demo.output.String()
-	require.Contains(t, shown, "Midas-Outcome: applied")
-	require.Contains(t, shown, "The player had 10000 coins and has 9877 now.")
-	for _, secret := range []string{"zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u", "V7Q38/i2KXaqrQyl2Yx9Hg=="} {
-		require.NotContains(t, shown, secret)
+			shown := demo.output.String()
+			for _, step := range c.steps {
+				require.Contains(t, shown, step)
+			}
+			require.Contains(t, shown, "Midas-Outcome: applied")
+			require.Contains(t, shown, "The player had 10000 coins and has 9877 now.")
+			for _, secret := range []string{"zNLgAGgqsEWJOg1nFVaO5r7fAlIQxr1u", "V7Q38/i2KXaqrQyl2Yx9Hg=="} {
+				require.NotContains(t, shown, secret)
+			}
+			require.NotRegexp(t, "[0-9a-f]{20}|access_token=[^*]", shown, "signatures are cut, tokens masked")
+
+			// The curl line, as it is printed.
+			_, line, found := strings.Cut(shown, "curl -i ")
+			require.True(t, found)
+			url, rest, _ := strings.Cut(line, " ")
+			require.True(t, strings.HasSuffix(url, c.path), url)
+			_, body, _ := strings.Cut(rest, "-d '")
+			body, _, _ = strings.Cut(body, "'")
+			require.Equal(t, int64(9872), call(t, url, body).Balance)
+
+			require.NoError(t, demo.interrupt(t))
+		})
 	}
-
-	// The curl line, as it is printed.
-	_, line, found := strings.Cut(shown, "curl -i ")
-	require.True(t, found)
-	url, rest, _ := strings.Cut(line, " ")
-	_, body, _ := strings.Cut(rest, "-d '")
-	body, _, _ = strings.Cut(body, "'")
-	require.Equal(t, int64(9872), call(t, url, body).Balance)
-
-	require.NoError(t, demo.interrupt(t))
 }
 
 func TestTheDemoSaysWhatToDoIfItsPortIsTaken(t *testing.T) {
 	taken := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(taken.Close)
-	demo := run(t, "demo", "--listen", strings.TrimPrefix(taken.URL, "http://"))
-	require.Error(t, <-demo.ended)
-	require.Contains(t, demo.output.String(), "choose another port, for example: midas-sidecar demo --listen 127.0.0.1:8090")
+	for _, command := range []string{"demo", "demo --v2"} {
+		demo := run(t, append(strings.Fields(command), "--listen", strings.TrimPrefix(taken.URL, "http://"))...)
+		require.Error(t, <-demo.ended)
+		require.Contains(t, demo.output.String(), "choose another port, for example: midas-sidecar "+command+" --listen 127.0.0.1:8090")
+	}
 }

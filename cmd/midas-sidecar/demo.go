@@ -17,44 +17,81 @@ import (
 	"github.com/spf13/cobra"
 
 	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "demo",
-		Usage: "[--listen <address>]",
+		Usage: "[--v2] [--listen <address>]",
 		Short: "Shows a payment being signed and accepted, with nothing installed",
 		Long: `
 Runs the whole thing in one process: a simulated WeChat that verifies every
 signature, and the sidecar in front of it with its keys in a file. Pays one order
-and shows each step, then keeps serving so that you can try for yourself.
+and shows each step, then keeps serving so that you can try for yourself. The order
+is one of WeChat's v1 API, or with --v2 one of the API that newer games must use.
+Both are served either way.
 
 Nothing leaves this host. Ctrl-C ends it and leaves nothing behind.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			listen := cmd.Flags().StringP("listen", "l", "127.0.0.1:8080", "Where the sidecar listens")
+			v2 := cmd.Flags().Bool("v2", false, "Pay with /wxa/game/pay, for games that enabled payment after 2022-11-05")
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 				ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 				defer stop()
-				return demo(ctx, *listen, cmd.OutOrStdout())
+				paid := orderV1
+				if *v2 {
+					paid = orderV2
+				}
+				return demo(ctx, *listen, paid, cmd.OutOrStdout())
 			}
 		},
 	})
 }
 
-// The one order that the demo pays, as a game server would send it.
 const (
 	demoApp    = "wx1234567"
+	demoOffer  = "12345678"
 	demoPlayer = "odkx20ENSNa2w5y3g_qOkOvBNM1g"
-	demoPath   = "/cgi-bin/midas/pay"
-	demoBody   = `{"openid":"` + demoPlayer + `","amt":123,"bill_no":"Demo_1"}`
 )
 
+// order is what the demo pays, as a game server would send it.
+type order struct {
+	api     *wechat.API
+	command string // that pays it
+	body    string
+	next    string // another body, for whoever tries it
+	// What the two signatures of the API are called.
+	byMidasKey, bySessionKey string
+}
+
+var (
+	orderV1 = order{
+		api:     wechat.Pay,
+		command: "demo",
+		body:    `{"openid":"` + demoPlayer + `","amt":123,"bill_no":"Demo_1"}`,
+		next:    `{"openid":"` + demoPlayer + `","amt":5,"bill_no":"Demo_2"}`,
+
+		byMidasKey: "sig", bySessionKey: "mp_sig",
+	}
+	orderV2 = order{
+		api:     wechat.PayV2,
+		command: "demo --v2",
+		body:    `{"openid":"` + demoPlayer + `","amount":123,"bill_no":"Demo_1"}`,
+		next:    `{"openid":"` + demoPlayer + `","amount":5,"bill_no":"Demo_2"}`,
+
+		byMidasKey: "pay_sig", bySessionKey: "signature",
+	}
+)
+
+func (o order) endpoint() wechat.Endpoint { return wechat.At(o.api, wechat.Official) }
+
 // demo shows one payment on out and serves until ctx ends.
-func demo(ctx context.Context, address string, out io.Writer) error {
+func demo(ctx context.Context, address string, paid order, out io.Writer) error {
 	// Opened to learn whether it can be, and which port it is where it says 0.
-	probe, err := listenOn(ctx, address, "demo --listen 127.0.0.1:8090")
+	probe, err := listenOn(ctx, address, paid.command+" --listen 127.0.0.1:8090")
 	if err != nil {
 		return err
 	}
@@ -62,7 +99,7 @@ func demo(ctx context.Context, address string, out io.Writer) error {
 	if err := probe.Close(); err != nil {
 		return fmt.Errorf("trying %s: %w", address, err)
 	}
-	weChat, err := startWeChat(ctx)
+	weChat, err := startWeChat(ctx, paid.endpoint().Path)
 	if err != nil {
 		return err
 	}
@@ -83,17 +120,17 @@ func demo(ctx context.Context, address string, out io.Writer) error {
 	}
 	defer func() { _ = caddy.Stop() }()
 
-	if err := showPayment(ctx, out, "http://"+address, caddyfile, weChat); err != nil {
+	if err := showPayment(ctx, out, paid, "http://"+address, caddyfile, weChat); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, `
 Try it yourself. The next order, from another terminal:
 
   curl -i http://%s%s -H 'Content-Type: application/json' \
-    -d '{"openid":"%s","amt":5,"bill_no":"Demo_2"}'
+    -d '%s'
 
 Serving until Ctrl-C.
-`, address, demoPath, demoPlayer)
+`, address, paid.endpoint().Path, paid.next)
 
 	<-ctx.Done()
 	fmt.Fprintln(out, "\nDone. Nothing was left behind.")
@@ -112,7 +149,7 @@ func demoCaddyfile(address, weChat, keys string) string {
 	midas {
 		secrets file %q
 		app %s {
-			offer_id 12345678
+			offer_id %s
 		}
 		upstream %s
 	}
@@ -122,7 +159,7 @@ http://%s {
 	bind %s
 	midas
 }
-`, keys, demoApp, weChat, address, host)
+`, keys, demoApp, demoOffer, weChat, address, host)
 }
 
 func startSidecar(caddyfile string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 	"midas-sidecar/wechat"
 )
 
-// weChat is a running simulator that remembers the payment which arrived last.
+// weChat is a running simulator that remembers the first call that arrived at path.
 type weChat struct {
 	*simulator.Simulator
+	path     string
 	url      string
 	server   *http.Server
 	received chan received
@@ -25,7 +27,7 @@ type weChat struct {
 // received is what arrived at WeChat.
 type received struct{ query, body string }
 
-func startWeChat(ctx context.Context) (*weChat, error) {
+func startWeChat(ctx context.Context, path string) (*weChat, error) {
 	simulated, err := simulator.New(simulator.Demo(), simulator.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("starting the simulator: %w", err)
@@ -34,7 +36,7 @@ func startWeChat(ctx context.Context) (*weChat, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &weChat{Simulator: simulated, url: "http://" + listener.Addr().String(), received: make(chan received, 1)}
+	w := &weChat{Simulator: simulated, path: path, url: "http://" + listener.Addr().String(), received: make(chan received, 1)}
 	w.server = &http.Server{Handler: http.HandlerFunc(w.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = w.server.Serve(listener) }()
 	return w, nil
@@ -43,7 +45,7 @@ func startWeChat(ctx context.Context) (*weChat, error) {
 func (w *weChat) stop() { _ = w.server.Close() }
 
 func (w *weChat) serve(rw http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == demoPath {
+	if r.URL.Path == w.path {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
@@ -55,17 +57,17 @@ func (w *weChat) serve(rw http.ResponseWriter, r *http.Request) {
 }
 
 // showPayment pays one order and shows each step of it.
-func showPayment(ctx context.Context, out io.Writer, sidecar, caddyfile string, weChat *weChat) error {
+func showPayment(ctx context.Context, out io.Writer, paid order, sidecar, caddyfile string, weChat *weChat) error {
 	fmt.Fprintf(out, "The sidecar runs with this Caddyfile, in front of a simulated WeChat at\n%s that verifies every signature:\n\n%s\n", weChat.url, indent(caddyfile))
-	fmt.Fprintf(out, "1. The game server sends an order. It knows no key, no token and no signature:\n\n  POST %s\n  %s\n\n", demoPath, demoBody)
+	fmt.Fprintf(out, "1. The game server sends an order. It knows no key, no token and no signature:\n\n  POST %s\n  %s\n\n", weChat.path, paid.body)
 
 	before := weChat.Purse(demoApp, demoPlayer, wechat.Official).Balance
-	order, err := http.NewRequestWithContext(ctx, http.MethodPost, sidecar+demoPath, strings.NewReader(demoBody))
+	call, err := http.NewRequestWithContext(ctx, http.MethodPost, sidecar+weChat.path, strings.NewReader(paid.body))
 	if err != nil {
 		return fmt.Errorf("paying: %w", err)
 	}
-	order.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(order)
+	call.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(call)
 	if err != nil {
 		return fmt.Errorf("paying: %w", err)
 	}
@@ -78,7 +80,7 @@ func showPayment(ctx context.Context, out io.Writer, sidecar, caddyfile string, 
 		return fmt.Errorf("the payment did not end as it should: %s %s", outcome, body)
 	}
 
-	if err := showSigning(out, <-weChat.received); err != nil {
+	if err := showSigning(out, paid, <-weChat.received); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "4. WeChat found both signatures right, took the coins, and its answer came back,\n   byte for byte, with the outcome:\n\n  HTTP %s\n", answer.Status)
@@ -91,29 +93,36 @@ func showPayment(ctx context.Context, out io.Writer, sidecar, caddyfile string, 
 }
 
 // showSigning shows what was signed and what left the sidecar, from what arrived.
-func showSigning(out io.Writer, got received) error {
+func showSigning(out io.Writer, paid order, got received) error {
 	var sent struct {
-		TS    int64  `json:"ts"`
-		Sig   string `json:"sig"`
-		MPSig string `json:"mp_sig"`
+		TS int64 `json:"ts"`
 	}
 	if err := json.Unmarshal([]byte(got.body), &sent); err != nil {
 		return fmt.Errorf("reading what left the sidecar: %w", err)
 	}
-	request, err := wechat.Decode(wechat.At(wechat.Pay, wechat.Official), []byte(demoBody))
+	request, err := wechat.Decode(paid.endpoint(), []byte(paid.body))
 	if err == nil {
-		request, err = request.Complete(demoApp, "12345678")
+		request, err = request.Complete(demoApp, demoOffer)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the order: %w", err)
 	}
-	sigText, mpSigText := request.CanonicalTexts(time.Unix(sent.TS, 0))
-	fmt.Fprintf(out, "2. The sidecar fills in what is missing and signs two texts (secrets masked):\n\n  sig, with the Midas key:\n  %s\n\n  mp_sig, with the player's session_key:\n  %s\n\n", sigText, mpSigText)
+	byMidasKey, bySessionKey := request.CanonicalTexts(time.Unix(sent.TS, 0))
+	fmt.Fprintf(out, "2. The sidecar fills in what is missing and signs two texts (secrets masked):\n\n  %s, with the Midas key:\n  %s\n\n  %s, with the player's session_key:\n  %s\n\n",
+		paid.byMidasKey, byMidasKey, paid.bySessionKey, bySessionKey)
 
-	shown := strings.NewReplacer(sent.Sig, sent.Sig[:8]+"…", sent.MPSig, sent.MPSig[:8]+"…").Replace(got.body)
-	fmt.Fprintf(out, "3. This went out to WeChat (signatures cut, token masked):\n\n  POST %s?access_token=******\n  %s\n\n", demoPath, shown)
+	query := token.ReplaceAllString(got.query, "access_token=******")
+	fmt.Fprintf(out, "3. This went out to WeChat (signatures cut, token masked):\n\n  POST %s?%s\n  %s\n\n", paid.endpoint().Path, cut(query), cut(got.body))
 	return nil
 }
+
+var (
+	token     = regexp.MustCompile(`\baccess_token=[^&]*`)
+	signature = regexp.MustCompile(`\b([0-9a-f]{8})[0-9a-f]{56}\b`)
+)
+
+// cut leaves of each signature what is enough to see that it is there.
+func cut(text string) string { return signature.ReplaceAllString(text, "$1…") }
 
 func indent(text string) string {
 	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
