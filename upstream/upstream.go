@@ -160,25 +160,24 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 // before it sends that again.
 func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outbound) *http.Request {
 	req := &http.Request{
-		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
-		Host:   host.Host,
-		Header:        header,
+		Method:        http.MethodPost,
+		URL:           &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
+		Host:          host.Host,
+		Header:        headerOfPost,
 		Body:          newBody(message),
 		ContentLength: int64(len(message.Body())),
 	}
 	if len(message.Body()) == 0 {
-		req.Method = http.MethodGet
-		req.Header.Del("Content-Type")
+		req.Method, req.Header = http.MethodGet, headerOfGet
 	}
 	return req.WithContext(ctx)
 }
 
-// header is the same for all: an http.RoundTripper must not change it.
-var header = http.Header{
-	"Content-Type": {"application/json"},
-	"User-Agent":   {"midas-sidecar"},
-}
+// The headers are the same for all messages: an http.RoundTripper must not change them.
+var (
+	headerOfGet  = http.Header{"User-Agent": {"midas-sidecar"}}
+	headerOfPost = http.Header{"Content-Type": {"application/json"}, "User-Agent": {"midas-sidecar"}}
+)
 
 // body is a message's body on its way out.
 type body struct{ bytes.Reader }
