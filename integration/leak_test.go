@@ -69,7 +69,7 @@ func TestNoSecretLeavesTheProcess(t *testing.T) {
 	}
 	counts := w.canaries.count()
 	for _, class := range []string{
-		"midas_key", "midas_key_sandbox", "app_secret", "session_key", "access_token", "vault_token", "role_id", "secret_id", "sig", "mp_sig", "caller's sig",
+		"midas_key", "midas_key_sandbox", "app_secret", "session_key", "access_token", "vault_token", "role_id", "secret_id", "sig", "mp_sig", "pay_sig", "signature", "caller's sig",
 	} {
 		require.NotZero(t, counts[class], class)
 	}
@@ -153,10 +153,24 @@ func (w *leakWorld) goWell() {
 		require.Equal(w.t, "applied", w.post(w.sidecar+at+"getbalance", fmt.Sprintf(`{"openid":"%s","user_ip":"127.0.0.1"}`, player)))
 		require.Equal(w.t, "applied", w.post(w.sidecar+at+"present", fmt.Sprintf(`{"openid":"%s","present_counts":3,"bill_no":"%s"}`, player, w.billNo())))
 	}
+	for env := range 2 {
+		goesWell := func(api, more string, args ...any) {
+			body := fmt.Sprintf(`{"openid":"%s","env":%d`, player, env) + fmt.Sprintf(more, args...) + "}"
+			require.Equal(w.t, "applied", w.post(w.sidecar+"/wxa/game/"+api, body), api)
+		}
+		billNo := w.billNo()
+		goesWell("pay", `,"amount":2,"bill_no":"%s"`, billNo)
+		goesWell("pay", `,"amount":2,"bill_no":"%s"`, billNo) // replayed
+		goesWell("cancelpay", `,"amount":1,"bill_no":"%s","pay_bill_no":"%s"`, w.billNo(), billNo)
+		goesWell("getbalance", `,"user_ip":"127.0.0.1"`)
+		goesWell("present", `,"amount":3,"bill_no":"%s"`, w.billNo())
+		goesWell("queryorderinfo", `,"out_trade_no":"%s","biz_id":1`, billNo)
+	}
 }
 
 func (w *leakWorld) areRefused() {
-	const pay = "/cgi-bin/midas/pay"
+	const pay, payV2 = "/cgi-bin/midas/pay", "/wxa/game/pay"
+	inV2 := strings.NewReplacer(`"amt"`, `"amount"`, `"app_remark"`, `"remark"`, `"pay_item"`, `"payitem"`)
 	callers := secretText() + secretText()
 	w.canaries.add("caller's sig", callers)
 	full := func(more string) string {
@@ -173,13 +187,17 @@ func (w *leakWorld) areRefused() {
 		`{"openid":"` + player + `","amt":1,"bill_no":"` + callers + `"}`, `{"amt":1,"bill_no":"b"}`, `{"openid":"` + player + `\u0000","amt":1,"bill_no":"b"}`,
 		full(`,"app_remark":"` + strings.Repeat(callers, 400) + `"`), strings.Repeat(`{"sig":`, 2000),
 	} {
-		w.post(w.sidecar+pay, body)
-		w.post(w.sidecar+pay, body, "Content-Type", "text/plain")
-		w.post(w.sidecar+pay, body, "Content-Encoding", "gzip")
-		w.post(w.other+"/pass"+pay, body)
-		w.post(w.other+pay, body)
+		for path, body := range map[string]string{pay: body, payV2: inV2.Replace(body)} {
+			w.post(w.sidecar+path, body)
+			w.post(w.sidecar+path, body, "Content-Type", "text/plain")
+			w.post(w.sidecar+path, body, "Content-Encoding", "gzip")
+			w.post(w.other+"/pass"+path, body)
+			w.post(w.other+path, body)
+		}
 	}
 	require.Equal(w.t, "applied", w.post(w.other+pay, full(fmt.Sprintf(`,"sig":%q`, callers))), "signed again")
+	signedV2 := "?sig_method=hmac_sha256&pay_sig=" + url.QueryEscape(callers) + "&signature=" + url.QueryEscape(callers)
+	require.Equal(w.t, "applied", w.post(w.other+payV2+signedV2, inV2.Replace(full(""))), "signed again")
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodHead, http.MethodOptions} {
 		w.ask(w.t.Context(), method, w.sidecar+pay, full(""))
 	}
@@ -189,6 +207,7 @@ func (w *leakWorld) areRefused() {
 			"?x=1&y=2;" + name + "=%s", "?x=1&" + name + "=%%zz%s",
 		} {
 			w.post(w.sidecar+pay+fmt.Sprintf(query, url.QueryEscape(callers)), full(""))
+			w.post(w.sidecar+payV2+fmt.Sprintf(query, url.QueryEscape(callers)), inV2.Replace(full("")))
 			w.post(w.sidecar+"/sns/elsewhere"+fmt.Sprintf(query, callers), full(""))
 		}
 	}
@@ -196,15 +215,20 @@ func (w *leakWorld) areRefused() {
 	w.post(w.other+"/cgi-bin/midas/cancelpay", full(""))
 	w.post(w.other+pay, `{"openid":"`+player+`","amt":1001,"bill_no":"b"}`)
 	w.post(w.other+"/cgi-bin/midas/sandbox/pay", full(""))
+	w.post(w.other+payV2, inV2.Replace(full(`,"env":1`)))
 
 	billNo := w.billNo()
 	for _, openid := range []string{newcomer, absentee} { // one whom WeChat knows, and one whom nobody does
-		require.Equal(w.t, "not_sentsession_missing", w.post(w.sidecar+pay, fmt.Sprintf(`{"openid":"%s","amt":1,"bill_no":"%s"}`, openid, billNo)))
+		missing := fmt.Sprintf(`{"openid":"%s","amt":1,"bill_no":"%s"}`, openid, billNo)
+		require.Equal(w.t, "not_sentsession_missing", w.post(w.sidecar+pay, missing))
+		require.Equal(w.t, "not_sentsession_missing", w.post(w.sidecar+payV2, inV2.Replace(missing)))
 	}
 	require.Equal(w.t, "rejected", w.post(w.sidecar+pay, fmt.Sprintf(`{"openid":"%s","amt":99999999,"bill_no":"%s"}`, player, billNo)))
 	require.Equal(w.t, "applied", w.post(w.sidecar+pay, fmt.Sprintf(`{"openid":"%s","amt":1,"bill_no":"%s"}`, player, billNo)))
 	w.post(w.sidecar+pay, fmt.Sprintf(`{"openid":"%s","amt":2,"bill_no":"%s"}`, player, billNo))
 	require.Equal(w.t, "rejected", w.post(w.sidecar+"/cgi-bin/midas/cancelpay", fmt.Sprintf(`{"openid":"%s","bill_no":"never"}`, player)))
+	require.Equal(w.t, "rejected", w.post(w.sidecar+payV2, fmt.Sprintf(`{"openid":"%s","amount":99999999,"bill_no":"%s"}`, player, billNo)))
+	require.Equal(w.t, "rejected", w.post(w.sidecar+"/wxa/game/cancelpay", fmt.Sprintf(`{"openid":"%s","amount":1,"bill_no":"r","pay_bill_no":"never"}`, player)))
 
 	// An order that another sidecar has sent.
 	billNo = w.billNo()
@@ -227,14 +251,19 @@ func (w *leakWorld) weChatFails() {
 	var calls [][2]string
 	for _, kind := range simulator.Kinds() {
 		for _, rate := range []float64{0, 1} {
-			for _, at := range []string{"", "sandbox/"} {
-				api, amount := "pay", `"amt":1,`
-				if kind.API == wechat.CancelPay.Name {
-					api, amount = kind.API, ""
+			for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
+				for _, api := range []*wechat.API{wechat.Pay, wechat.PayV2} {
+					if kind.Family != "" && kind.Family != api.Family.Name {
+						continue
+					}
+					fields := map[*wechat.API]string{wechat.Pay: `"amt":1`, wechat.PayV2: fmt.Sprintf(`"amount":1,"env":%d`, map[wechat.Environment]int{wechat.Sandbox: 1}[env])}[api]
+					if kind.API == wechat.CancelPay.Name {
+						api, fields = wechat.CancelPay, `"user_ip":"127.0.0.1"`
+					}
+					billNo := w.billNo()
+					plan.Rules = append(plan.Rules, simulator.Rule{BillNo: billNo, Faults: []simulator.Fault{{Kind: kind.Name}}, Rate: rate})
+					calls = append(calls, [2]string{wechat.At(api, env).Path, fmt.Sprintf(`{"openid":"%s",%s,"bill_no":"%s"}`, player, fields, billNo)})
 				}
-				billNo := w.billNo()
-				plan.Rules = append(plan.Rules, simulator.Rule{BillNo: billNo, Faults: []simulator.Fault{{Kind: kind.Name}}, Rate: rate})
-				calls = append(calls, [2]string{"/cgi-bin/midas/" + at + api, fmt.Sprintf(`{"openid":"%s",%s"bill_no":"%s"}`, player, amount, billNo)})
 			}
 		}
 	}
@@ -321,7 +350,7 @@ func echo(shape func(said string) string) http.HandlerFunc {
 }
 
 func (w *leakWorld) weChatEchoes() {
-	for _, path := range []string{"/midas/pay", "/stable_token"} {
+	for _, path := range []string{"/midas/pay", "/game/pay", "/stable_token"} {
 		for _, shape := range echoes {
 			w.weChatIs(path, echo(shape))
 		}
@@ -337,11 +366,15 @@ func (w *leakWorld) weChatIs(path string, answer http.HandlerFunc) {
 		struck.Store(true)
 		answer(rw, r)
 	}})
+	pay := w.pay
+	if path == "/game/pay" {
+		pay = w.payV2
+	}
 	require.Eventually(w.t, func() bool {
-		if path != "/midas/pay" {
+		if path == "/stable_token" {
 			w.forget()
 		}
-		require.NotEqual(w.t, "applied", w.pay())
+		require.NotEqual(w.t, "applied", pay())
 		w.ask(w.t.Context(), http.MethodGet, "http://"+w.admin+"/midas/status", "")
 		return struck.Load()
 	}, 15*time.Second, 50*time.Millisecond)
@@ -374,7 +407,7 @@ func (w *leakWorld) keysChange() {
 				token.Revoked = true
 			}
 		}))
-		require.Equal(w.t, "rejected", w.pay())
+		require.Contains(w.t, []string{"rejected", "rejectedsession_missing"}, w.pay())
 		w.look()
 		w.put("midas/"+appID, map[string]any{"midas_key": key, "midas_key_sandbox": app.MidasKeySandbox, "app_secret": app.Secret})
 		w.paysNot()

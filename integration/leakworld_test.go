@@ -119,7 +119,10 @@ func (w *leakWorld) listenToWeChat(rw http.ResponseWriter, r *http.Request) {
 	_ = json.Unmarshal(body, &signed)
 	w.canaries.add("sig", signed.Sig)
 	w.canaries.add("mp_sig", signed.MPSig)
-	w.canaries.add("access_token", r.URL.Query().Get("access_token"))
+	query := r.URL.Query()
+	for _, name := range []string{"access_token", "pay_sig", "signature"} {
+		w.canaries.add(name, query.Get(name))
+	}
 	if m := w.mood.Load(); m != nil && strings.Contains(r.URL.Path, m.path) {
 		m.answer(rw, r)
 		return
@@ -304,6 +307,11 @@ func (w *leakWorld) billNo() string { return fmt.Sprint("b", w.orders.Add(1)) }
 func (w *leakWorld) pay() string {
 	return w.ask(w.t.Context(), http.MethodPost, w.sidecar+"/cgi-bin/midas/pay",
 		fmt.Sprintf(`{"openid":"%s","amt":1,"bill_no":"%s"}`, player, w.billNo()))
+}
+
+// payV2 is pay in v2.
+func (w *leakWorld) payV2() string {
+	return w.post(w.sidecar+"/wxa/game/pay", fmt.Sprintf(`{"openid":"%s","amount":1,"bill_no":"%s"}`, player, w.billNo()))
 }
 
 func (w *leakWorld) paysAgain() {
