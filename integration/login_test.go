@@ -58,17 +58,18 @@ func newLoginWorld(t *testing.T, version int, without ...string) *loginWorld {
 		w.vault.write(t, w.mount+"/midas/"+appID, fields)
 	}
 	w.role = w.vault.role(t, withTokens(nil), keys)
-	policy := fmt.Sprintf("path %q { capabilities = [\"read\"] }\n", keys)
+	var policy strings.Builder
+	_, _ = fmt.Fprintf(&policy, "path %q { capabilities = [\"read\"] }\n", keys)
 	for line := range strings.Lines(strings.ReplaceAll(inREADME(t, "hcl"), "secret/", w.mount+"/")) {
 		left := false
 		for _, word := range without {
 			left = left || strings.Contains(line, word)
 		}
 		if !left {
-			policy += line
+			_, _ = policy.WriteString(line)
 		}
 	}
-	require.NoError(t, w.vault.root.Sys().PutPolicy(w.role.mount, policy))
+	require.NoError(t, w.vault.root.Sys().PutPolicy(w.role.mount, policy.String()))
 	var weChatURL string
 	w.weChat, weChatURL = simulated(t)
 	config, sidecar := production(t, w.role, w.vault.Address, weChatURL)
