@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
 )
 
 // leakWorld is a sidecar that tells all it can, between a Vault and a WeChat that
@@ -99,10 +100,19 @@ func newLeakWorld(t *testing.T) *leakWorld {
 	inner := w.moody.handler
 	w.moody.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.listenToVault(inner, rw, r) })
 	w.role = w.vault.role(t, withTokens(nil), midasPaths...)
+	w.allow()
 	w.canaries.add("role_id", w.role.roleID)
 	w.canaries.add("secret_id", w.role.secretID)
 	w.configure()
 	return w
+}
+
+// allow lets the sidecar read all that it needs, and store session_keys.
+func (w *leakWorld) allow() {
+	w.role.allow(w.t, midasPaths[0]) // the other would be the more exact one, and win
+	policy, err := w.vault.root.Sys().GetPolicy(w.role.mount)
+	require.NoError(w.t, err)
+	require.NoError(w.t, w.vault.root.Sys().PutPolicy(w.role.mount, policy+inREADME(w.t, "hcl")))
 }
 
 func (w *leakWorld) put(path string, fields map[string]any) { w.vault.put(w.t, "secret", path, fields) }
@@ -200,7 +210,9 @@ func (w *leakWorld) configure() {
 	}
 	%[9]s
 	midas_health
-	midas
+	midas {
+		login
+	}
 }
 
 %[8]s {
@@ -295,7 +307,11 @@ func (w *leakWorld) ask(ctx context.Context, method, url, body string, header ..
 	if strings.Contains(url, w.admin) {
 		place = "admin " + req.URL.Path
 	}
-	w.places.add(place, answer.String())
+	text := answer.String()
+	if strings.Contains(url, wechat.Code2SessionPath) {
+		text = strings.ReplaceAll(text, player, "…") // a login tells who the player is, and nobody else does
+	}
+	w.places.add(place, text)
 	w.seen.Store(res.Header.Get("Midas-Outcome"), true)
 	w.seen.Store(res.Header.Get("Midas-Error"), true)
 	return res.Header.Get("Midas-Outcome") + res.Header.Get("Midas-Error")
@@ -312,6 +328,25 @@ func (w *leakWorld) pay() string {
 // payV2 is pay in v2.
 func (w *leakWorld) payV2() string {
 	return w.post(w.sidecar+"/wxa/game/pay", fmt.Sprintf(`{"openid":"%s","amount":1,"bill_no":"%s"}`, player, w.billNo()))
+}
+
+// logIn logs the player in with a new js_code, which ends the session before.
+func (w *leakWorld) logIn() string {
+	code, err := w.weChat.Login(appID, player)
+	require.NoError(w.t, err)
+	w.canaries.add("js_code", code)
+	w.canaries.add("session_key", w.weChat.State().Apps[appID].Players[player].SessionKey)
+	at := w.sidecar + wechat.Code2SessionPath
+	if w.orders.Add(1)%2 == 0 {
+		return w.ask(w.t.Context(), http.MethodPost, at, `{"js_code":"`+code+`"}`)
+	}
+	return w.ask(w.t.Context(), http.MethodGet, at+"?js_code="+code, "")
+}
+
+// logsInAgain ends what was left behind.
+func (w *leakWorld) logsInAgain() {
+	require.Eventually(w.t, func() bool { return w.logIn() == "applied" }, 15*time.Second, 50*time.Millisecond)
+	w.paysAgain()
 }
 
 func (w *leakWorld) paysAgain() {

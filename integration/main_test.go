@@ -84,7 +84,7 @@ func readFiles(data map[string]any) error {
 	return nil
 }
 
-// playCurl does what curl does with -i, -H and -d.
+// playCurl does what curl does with -i, -H and -d, and without.
 func playCurl(args []string) error {
 	var url, body string
 	header := make(http.Header)
@@ -102,7 +102,11 @@ func playCurl(args []string) error {
 			url = args[i]
 		}
 	}
-	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	method := http.MethodPost
+	if body == "" {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ func TestEveryCommandInTheREADMEIsRun(t *testing.T) {
 	runBy := map[string]string{
 		"go run ./cmd/midas-sidecar demo": "TestTheDemoPaysServesAndEndsCleanly",
 		"curl ":                           "TestTheREADMELeadsANewUserToAPayment",
+		"curl -i 'http":                   "TestTheREADMEsLoginLogsIn",
 		"curl -i --unix-socket ":          "TestThroughAUnixSocketThoseOfItsGroupPayAndNobodyElse",
 		"curl -i https://midas.internal":  "TestWithClientCertificatesThoseWhomTheAuthoritySignedPayAndNobodyElse",
 		"vault ":                          "TestTheREADMELeadsANewUserToAPayment",
@@ -107,7 +108,7 @@ func TestTheREADMELeadsANewUserToAPayment(t *testing.T) {
 	for _, b := range readme(t) {
 		text := moved.Replace(b.text)
 		switch {
-		case b.section == "Deployments": // tried by its own tests
+		case b.section == "Deployments", b.section == loginSection: // tried by its own tests
 		case b.language == "sh" && strings.HasPrefix(text, "vault "):
 			shell.run(t, text)
 		case b.language == "caddyfile" && !started:

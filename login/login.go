@@ -175,7 +175,7 @@ func (a *attempts) sendOnce(ctx context.Context, message wechat.Outbound) upstre
 
 // pause waits for up to the bound. It returns false at once where ctx would end first.
 func pause(ctx context.Context, bound time.Duration) bool {
-	wait := rand.N(bound)
+	wait := rand.N(bound) //nolint:gosec // spreads callers, hides nothing
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false
 	}

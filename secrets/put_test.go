@@ -60,7 +60,7 @@ func TestWhatIsPutEndsTheMemoryThatThereWasNone(t *testing.T) {
 func TestAReadThatBeganBeforeDoesNotReplaceWhatIsPut(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T, *secrets.Reader[string]){
 		"a first read": func(*testing.T, *secrets.Reader[string]) {},
-		"a read behind callers": func(t *testing.T, cache *secrets.Reader[string]) {
+		"a read behind callers": func(_ *testing.T, cache *secrets.Reader[string]) {
 			cache.Put("app", "oldest")
 			time.Sleep(fresh + time.Second)
 		},
@@ -96,7 +96,10 @@ func TestARenewalThatBeganBeforeReturnsWhatIsPut(t *testing.T) {
 		asked, goOn := make(chan struct{}, 1), make(chan struct{})
 		s.says(slow(asked, goOn))
 		got := make(chan string, 1)
-		go func() { got <- renew(t, cache) }()
+		go func() {
+			key, _ := cache.Renew(t.Context(), "app", func(key string) bool { return key == "old" })
+			got <- key
+		}()
 		<-asked
 		cache.Put("app", "new")
 		close(goOn)

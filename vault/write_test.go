@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -171,10 +172,10 @@ func TestAWriteTakesNoLongerThanTheTimeout(t *testing.T) {
 func TestThePathsThatKeepOneVersionAreForgottenBeforeTheyAreTooMany(t *testing.T) {
 	var s singles
 	for i := range maxSingles + 10 {
-		s.done(fmt.Sprint(i))
+		s.done(strconv.Itoa(i))
 	}
 	require.Len(t, s.paths, maxSingles)
-	require.False(t, s.due(fmt.Sprint(maxSingles+9)))
+	require.False(t, s.due(strconv.Itoa(maxSingles+9)))
 }
 
 // Whatever Vault, or what stands in its place, answers to a write: an error quotes

@@ -78,7 +78,8 @@ func TestALoginThatBreaksARuleIsRefusedByNameAndNotQuoted(t *testing.T) {
 	} {
 		_, err := DecodeLogin(c.query, []byte(c.body))
 		require.Error(t, err, "%s %s", c.query, c.body)
-		require.IsType(t, &FieldError{}, err)
+		var broken *FieldError
+		require.ErrorAs(t, err, &broken)
 		require.True(t, strings.HasPrefix(err.Error(), c.want), "%s %s: %s", c.query, c.body, err)
 		require.NotContains(t, err.Error(), "canary")
 	}
