@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -41,7 +42,7 @@ func (p policy) lines() string {
 
 func everyPolicy() (all []policy) {
 	for _, environment := range []string{"", "official", "sandbox"} {
-		for _, apis := range [][]string{nil, {"pay"}, {"getbalance", "cancelpay"}, {"present"}} {
+		for _, apis := range [][]string{nil, {"pay"}, {"getbalance", "cancelpay"}, {"present", "queryorderinfo"}} {
 			for _, signed := range []string{"", "reject", "resign", "pass"} {
 				for _, maxAmount := range []int{0, 5} {
 					all = append(all, policy{environment, apis, signed, maxAmount})
@@ -67,30 +68,46 @@ func everyWay() []way {
 	return ways
 }
 
+// route is a path of the contract's and, in v2, what the body says of the environment.
+// Where a call goes is written in the same way: a path, and in v2 the number of env.
+type route struct {
+	api, coins      string // coins is the field that says how many move, "" for none
+	goes, sandboxed string // where it goes by itself, and where environment sandbox sends it
+}
+
+func (r route) isV2() bool { return strings.HasPrefix(r.goes, "/wxa/game/") }
+
 // The routes, as the contract lists them, and paths that are none.
 var (
-	routes = map[string]struct{ api, sandboxed string }{
-		"/cgi-bin/midas/pay":                {"pay", "/cgi-bin/midas/sandbox/pay"},
-		"/cgi-bin/midas/cancelpay":          {"cancelpay", "/cgi-bin/midas/sandbox/cancelpay"},
-		"/cgi-bin/midas/getbalance":         {"getbalance", "/cgi-bin/midas/sandbox/getbalance"},
-		"/cgi-bin/midas/present":            {"present", "/cgi-bin/midas/sandbox/present"},
-		"/cgi-bin/midas/sandbox/pay":        {"pay", "/cgi-bin/midas/sandbox/pay"},
-		"/cgi-bin/midas/sandbox/cancelpay":  {"cancelpay", "/cgi-bin/midas/sandbox/cancelpay"},
-		"/cgi-bin/midas/sandbox/getbalance": {"getbalance", "/cgi-bin/midas/sandbox/getbalance"},
-		"/cgi-bin/midas/sandbox/present":    {"present", "/cgi-bin/midas/sandbox/present"},
-	}
+	routes   = everyRoute()
 	noRoutes = []string{
 		"/", "/cgi-bin/midas", "/cgi-bin/midas/", "/cgi-bin/midas/refund", "/cgi-bin/midas/pay/", "/cgi-bin/midas/Pay",
 		"/cgi-bin/midas/official/pay", "/cgi-bin/midas/sandbox/", "/cgi-bin/stable_token", "/cgi-bin/token", "/wxa/midas/pay",
+		"/cgi-bin/midas/queryorderinfo", "/wxa/game", "/wxa/game/", "/wxa/game/refund", "/wxa/game/pay/", "/wxa/game/Pay", "/wxa/game/sandbox/pay",
 	}
 )
 
-// rule is the contract in a few lines: where the call goes ("next" or a path of
-// WeChat's), or the status of its refusal.
+func everyRoute() map[string]route {
+	all := make(map[string]route)
+	for api, coins := range map[string]string{"pay": "amt", "cancelpay": "", "getbalance": "", "present": "present_counts"} {
+		official, sandboxed := "/cgi-bin/midas/"+api, "/cgi-bin/midas/sandbox/"+api
+		all[official] = route{api, coins, official, sandboxed}
+		all[sandboxed] = route{api, coins, sandboxed, sandboxed}
+	}
+	for api, coins := range map[string]string{"pay": "amount", "cancelpay": "amount", "getbalance": "", "present": "amount", "queryorderinfo": ""} {
+		path := "/wxa/game/" + api
+		all[path] = route{api, coins, path + " 0", path + " 1"}
+		all[path+" 0"] = route{api, coins, path + " 0", path + " 1"}
+		all[path+" 1"] = route{api, coins, path + " 1", path + " 1"}
+	}
+	return all
+}
+
+// rule is the contract in a few lines: where the call goes ("next" or one of WeChat's),
+// or the status of its refusal.
 func rule(p policy, path string, w way) (where string, status int) {
 	route, known := routes[path]
 	signed := w.signed != ""
-	moves := route.api == "pay" || route.api == "present"
 	switch {
 	case !known:
 		return "next", 0
@@ -102,30 +119,40 @@ func rule(p policy, path string, w way) (where string, status int) {
 		return "", 400
 	case p.apis != nil && !slices.Contains(p.apis, route.api):
 		return "", 403
-	case moves && p.maxAmount > 0 && w.amount > p.maxAmount:
+	case route.coins != "" && p.maxAmount > 0 && w.amount > p.maxAmount:
 		return "", 403
-	case p.environment == "official" && path == route.sandboxed:
+	case p.environment == "official" && route.goes == route.sandboxed:
 		return "", 403
 	case p.environment == "sandbox":
 		return route.sandboxed, 0
 	default:
-		return path, 0
+		return route.goes, 0
 	}
 }
 
-func (c way) body(api, billNo string) string {
+// body is a call's; each has a billNo of its own.
+func (c way) body(path, billNo string) string {
 	members := `"openid":"` + player + `"`
-	switch api {
-	case "pay":
-		members += fmt.Sprintf(`,"amt":%d`, c.amount)
-	case "present":
-		members += fmt.Sprintf(`,"present_counts":%d`, c.amount)
+	add := func(format string, args ...any) { members += "," + fmt.Sprintf(format, args...) }
+	route := routes[path]
+	if route.coins != "" {
+		add(`"%s":%d`, route.coins, c.amount)
 	}
-	if api != "getbalance" {
-		members += `,"bill_no":"` + billNo + `"`
+	if route.api == "queryorderinfo" {
+		add(`"out_trade_no":%q,"biz_id":1`, billNo)
+	} else if route.api != "getbalance" {
+		add(`"bill_no":%q`, billNo)
 	}
-	if c.signed == "body" {
-		members += `,"sig":"x","mp_sig":"x"`
+	if route.isV2() && route.api == "cancelpay" {
+		add(`"pay_bill_no":"never"`)
+	}
+	if _, env, named := strings.Cut(path, " "); named {
+		add(`"env":%s`, env)
+	}
+	if c.signed == "body" && route.isV2() {
+		add(`"pay_sig":"x","signature":"x"`)
+	} else if c.signed == "body" {
+		add(`"sig":"x","mp_sig":"x"`)
 	}
 	return "{" + members + "}"
 }
@@ -133,10 +160,11 @@ func (c way) body(api, billNo string) string {
 // Every route, and what is none, by every method, for every kind of caller: what is
 // not allowed does not reach WeChat.
 func TestWhatIsNotAllowedReachesNobody(t *testing.T) {
-	require.Len(t, routes, 2*len(wechat.APIs), "the matrix must know every route")
+	require.Len(t, routes, 2*4+3*5)
 	for _, api := range wechat.APIs {
-		require.Equal(t, api.Name, routes[wechat.At(api, wechat.Official).Path].api)
-		require.Equal(t, wechat.At(api, wechat.Sandbox).Path, routes[wechat.At(api, wechat.Official).Path].sandboxed)
+		for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
+			require.Equal(t, api.Name, routes[wechat.At(api, env).Path].api, "the matrix must know every route")
+		}
 	}
 
 	var site strings.Builder
@@ -153,11 +181,11 @@ func TestWhatIsNotAllowedReachesNobody(t *testing.T) {
 				cells++
 				name := fmt.Sprintf("%+v %s %+v", p, path, c)
 				before := w.hits.snapshot()
-				target := path
+				target, _, _ := strings.Cut(path, " ")
 				if c.signed == "query" {
 					target += "?access_token=x"
 				}
-				body := c.body(routes[path].api, fmt.Sprint("b", cells))
+				body := c.body(path, fmt.Sprint("b", cells))
 				a := w.do(c.method, target, body, "Content-Type", "application/json", "X-Caller", strconv.Itoa(i))
 
 				switch where, status := rule(p, path, c); {
@@ -172,7 +200,9 @@ func TestWhatIsNotAllowedReachesNobody(t *testing.T) {
 				default:
 					reached++
 					require.Contains(t, []string{"applied", "rejected"}, a.header.Get("Midas-Outcome"), name)
-					before[where]++
+					sent, env, _ := strings.Cut(where, " ")
+					before[sent]++
+					require.Equal(t, env, w.hits.env(), name)
 				}
 				require.Equal(t, before, w.hits.snapshot(), name)
 			}
@@ -189,4 +219,15 @@ func (h *hits) snapshot() map[string]int {
 	counts := maps.Clone(h.paths)
 	delete(counts, wechat.StableTokenPath)
 	return counts
+}
+
+// env returns the environment that the last call names in its body, "" for none.
+func (h *hits) env() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var sent struct {
+		Env json.Number `json:"env"`
+	}
+	_ = json.Unmarshal([]byte(h.body), &sent)
+	return sent.Env.String()
 }

@@ -105,6 +105,28 @@ func TestTheEnvironmentIsCounted(t *testing.T) {
 	}, func() { w.post("/cgi-bin/midas/sandbox/pay", pay("b1", 1)) })
 }
 
+// Both families are one game's orders, and no label tells them apart.
+func TestAV2OrderIsCountedAsAV1OrderIs(t *testing.T) {
+	w := measured(t, "")
+	w.adds(map[string]float64{
+		orders("pay", "applied", 0):                                            2,
+		orders("pay", "rejected", 90013):                                       1,
+		strings.Replace(orders("pay", "applied", 0), "official", "sandbox", 1): 1,
+		orders("cancelpay", "applied", 0):                                      1,
+		orders("queryorderinfo", "applied", 0):                                 1,
+		attempts("pay", "answered"):                                            3,
+		strings.Replace(attempts("pay", "answered"), "official", "sandbox", 1): 1,
+		`midas_signing_duration_seconds_count`:                                 6,
+	}, func() {
+		w.post("/cgi-bin/midas/pay", pay("b1", 1))
+		w.post("/wxa/game/pay", pay2("b1", 1))
+		w.post("/wxa/game/pay", pay2("b2", 1_000_000))
+		w.post("/wxa/game/pay", pay2("b1", 1, `"env":1`))
+		w.post("/wxa/game/cancelpay", fmt.Sprintf(refund2, 1, "r1", "b1"))
+		w.post("/wxa/game/queryorderinfo", `{"openid":"`+player+`","out_trade_no":"b1","biz_id":1}`)
+	})
+}
+
 func TestWeChatsRefusalIsCountedByItsErrcode(t *testing.T) {
 	w := measured(t, "")
 	w.adds(map[string]float64{
@@ -342,10 +364,11 @@ func TestNoPlayerAndNoOrderIsInAnyLabel(t *testing.T) {
 	w, fails := vaulted(t, hasty, "metrics /metrics\n midas")
 	const order = "canaryOrder_1"
 	for _, api := range wechat.APIs {
-		body := way{amount: 1}.body(api.Name, order)
-		w.post("/cgi-bin/midas/"+api.Name, body)
-		w.post("/cgi-bin/midas/"+api.Name, strings.Replace(body, "{", `{"appid":"wxCanary",`, 1))
-		w.post("/cgi-bin/midas/"+api.Name, strings.Replace(body, "{", `{"canary":1,`, 1))
+		path := wechat.At(api, wechat.Official).Path
+		body := way{amount: 1}.body(path, order)
+		w.post(path, body)
+		w.post(path, strings.Replace(body, "{", `{"appid":"wxCanary",`, 1))
+		w.post(path, strings.Replace(body, "{", `{"canary":1,`, 1))
 	}
 	w.weChat.Misbehave(always("lost_after"))
 	w.post("/cgi-bin/midas/pay", pay(order+"b", 1))

@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,9 @@ func TestPlaceholdersTellWhatBecameOfAnOrder(t *testing.T) {
 	require.Equal(t, "pay applied 0 1", order("/cgi-bin/midas/pay", pay("b1", 1)), "replayed")
 	require.Equal(t, "pay rejected 90013 1", order("/cgi-bin/midas/pay", pay("b2", 1_000_000)))
 	require.Equal(t, "cancelpay applied 0 1", order("/cgi-bin/midas/cancelpay", `{"openid":"`+player+`","bill_no":"b1"}`))
+	require.Equal(t, "pay applied 0 1", order("/wxa/game/pay", pay2("b1", 2)))
+	require.Equal(t, "cancelpay applied 0 1", order("/wxa/game/cancelpay", fmt.Sprintf(refund2, 1, "r1", "b1")))
+	require.Equal(t, "queryorderinfo applied 0 1", order("/wxa/game/queryorderinfo", `{"openid":"`+player+`","out_trade_no":"b1","biz_id":1}`))
 	require.Equal(t, "pay not_sent 90018 0", order("/cgi-bin/midas/pay", "{"))
 	w.weChat.Misbehave(always("busy_before"))
 	a := w.post("/cgi-bin/midas/pay", pay("b3", 1))
