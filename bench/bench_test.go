@@ -23,6 +23,20 @@ func TestMain(m *testing.M) {
 
 // Nothing here asserts a time. That every payment is answered, and every signature
 // verified, is what the benchmark makes sure of itself.
+func TestAQuickRunOfV2PaysAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
+	var log bytes.Buffer
+	out := filepath.Join(t.TempDir(), "RESULTS.md")
+	require.NoError(t, bench(t.Context(), []string{"-quick", "-family", "v2", "-only", "^(midas-sidecar|nginx.lua)$", "-out", out}, &log), log.String())
+	text, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "`POST /wxa/game/pay`")
+	require.Contains(t, string(text), "| midas-sidecar |")
+	require.NotContains(t, string(text), "Payments failed")
+}
+
 func TestAQuickRunPaysAllAndWritesTheResult(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
@@ -60,7 +74,7 @@ func signedOrder(t *testing.T) *request {
 		{"amt", "1"},
 		{"appid", appID(0)},
 		{"bill_no", billNo(1)},
-		{"offer_id", offerID},
+		{"offer_id", offerID(0)},
 		{"openid", openID(1)},
 		{"pf", "android"},
 		{"ts", "1795000000"},
@@ -72,7 +86,7 @@ func signedOrder(t *testing.T) *request {
 	mpSig := hexHMAC(joined(append(fields, pair{"access_token", accessToken}, pair{"sig", sig}))+"&org_loc="+payPath+"&method=POST&session_key="+key, key)
 	return &request{
 		path: payPath, query: "access_token=" + accessToken,
-		body: []byte(`{"amt":1,"appid":"` + appID(0) + `","bill_no":"` + billNo(1) + `","offer_id":"` + offerID + `","openid":"` + openID(1) +
+		body: []byte(`{"amt":1,"appid":"` + appID(0) + `","bill_no":"` + billNo(1) + `","offer_id":"` + offerID(0) + `","openid":"` + openID(1) +
 			`","pf":"android","ts":1795000000,"zone_id":"1","sig":"` + sig + `","mp_sig":"` + mpSig + `"}`),
 	}
 }
@@ -104,6 +118,53 @@ func TestWeChatRefusesWhatIsSignedWrongly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			order := signedOrder(t)
+			spoil(order)
+			w := new(weChat)
+			require.Error(t, w.verify(order))
+			require.NotContains(t, string(w.pay(order, true, nil)), `"errcode":0`)
+			require.EqualValues(t, 1, w.refused.Load())
+		})
+	}
+}
+
+// signedOrderV2 is a payment as WeChat wants it in v2.
+func signedOrderV2() *request {
+	body := `{"amount":1,"bill_no":"` + billNo(1) + `","env":0,"offer_id":"` + offerID(2) + `","openid":"` + openID(1) + `","ts":1795000000,"zone_id":"1"}`
+	return &request{
+		path: payPathV2, body: []byte(body),
+		query: "access_token=" + accessToken + "&signature=" + hexHMAC(body, sessionKey(openID(1))) +
+			"&sig_method=hmac_sha256&pay_sig=" + hexHMAC(payPathV2+"&"+body, midasKey(appID(2))),
+	}
+}
+
+func TestWeChatVerifiesV2AsTheSimulatorDoes(t *testing.T) {
+	order := signedOrderV2()
+	require.NoError(t, new(weChat).verify(order))
+	message := simulator.MessageV2{Path: order.path, Query: order.query, Body: order.body}
+	keys := simulator.Keys{Midas: midasKey(appID(2)), Session: sessionKey(openID(1))}
+	require.Empty(t, simulator.ExplainPaySig(message, keys))
+	require.Empty(t, simulator.ExplainSignature(message, keys))
+}
+
+func TestWeChatRefusesWhatIsSignedWronglyInV2(t *testing.T) {
+	replace := func(from, to string) func(*request) {
+		return func(r *request) {
+			r.query, r.body = strings.Replace(r.query, from, to, 1), bytes.Replace(r.body, []byte(from), []byte(to), 1)
+		}
+	}
+	for name, spoil := range map[string]func(*request){
+		"another amount": replace(`"amount":1`, `"amount":2`),
+		"another space":  replace(`"amount":1`, `"amount": 1`),
+		"another player": replace(openID(1), openID(2)),
+		"another app":    replace(offerID(2), offerID(1)),
+		"no pay_sig":     replace("pay_sig", "pay_gis"),
+		"no signature":   replace("signature", "signatur"),
+		"no sig_method":  replace("sig_method", "method"),
+		"another token":  replace("access_token=", "access_token=x"),
+		"no JSON":        func(r *request) { r.body = []byte("amount=1") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			order := signedOrderV2()
 			spoil(order)
 			w := new(weChat)
 			require.Error(t, w.verify(order))
@@ -167,6 +228,22 @@ func TestEachPaymentNamesItsOrderPlayerAndApp(t *testing.T) {
 
 	writeNumber(c.billNo, 7)
 	require.Contains(t, string(c.request), billNo(7))
+}
+
+func TestAPaymentOfV2IsOne(t *testing.T) {
+	s, err := listen()
+	require.NoError(t, err)
+	defer s.listener.Close()
+	c, err := newCaller(job{Address: s.address(), Family: "v2"})
+	require.NoError(t, err)
+	defer c.close()
+	require.Contains(t, string(c.request), "POST "+payPathV2+" ")
+	require.Contains(t, string(c.request), `"amount":1`)
+}
+
+func TestAFamilyThatIsNoneIsRefused(t *testing.T) {
+	_, err := readOptions([]string{"-family", "v3"}, new(bytes.Buffer))
+	require.ErrorContains(t, err, "-family must be v1 or v2")
 }
 
 func TestALatePaymentCountsFromWhenItWasDue(t *testing.T) {

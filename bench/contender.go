@@ -57,15 +57,17 @@ type site struct {
 	Vault   string
 	Dir     string // the contender's own
 
-	OfferID string
-	Apps    []string
-	Lines   string
+	Apps  []app
+	Lines string
 
 	Signs   bool
 	Root    bool
 	Workers int
 	Modules []string
 }
+
+// app is a game in a config.
+type app struct{ ID, OfferID string }
 
 // proxy is a contender that runs.
 type proxy struct {
@@ -115,11 +117,11 @@ func (l *lab) missing(ctx context.Context, c contender) string {
 func (l *lab) site(c contender, dir, address string, apps int) site {
 	s := site{
 		Address: address, WeChat: l.places.WeChat, Vault: l.places.Vault, Dir: dir,
-		OfferID: offerID, Lines: c.lines, Signs: c.signs,
+		Lines: c.lines, Signs: c.signs,
 		Root: os.Geteuid() == 0, Workers: l.workers,
 	}
 	for i := range apps {
-		s.Apps = append(s.Apps, appID(i))
+		s.Apps = append(s.Apps, app{appID(i), offerID(i)})
 	}
 	if c.isNginx() && c.signs {
 		for _, name := range nginxModules {
@@ -155,7 +157,7 @@ func (l *lab) writeConfig(c contender, s site, players int) (file string, err er
 // luaKeys is the module that sign.lua gets its keys from.
 func luaKeys(players int) []byte {
 	text := fmt.Appendf(nil, "return {\n\tmidas_key = %q,\n\tappid = %q,\n\toffer_id = %q,\n\taccess_token = %q,\n\tsessions = {\n",
-		midasKey(appID(0)), appID(0), offerID, accessToken)
+		midasKey(appID(0)), appID(0), offerID(0), accessToken)
 	for i := range players {
 		text = fmt.Appendf(text, "\t\t[%q] = %q,\n", openID(i), sessionKey(openID(i)))
 	}

@@ -16,7 +16,8 @@ type lab struct {
 	dir    string
 	binary string // of the sidecar, which is Caddy too
 	places places
-	serve  *part // WeChat and Vault
+	family string // of the API, which all payments are of
+	serve  *part  // WeChat and Vault
 	load   *part
 	log    io.Writer
 
@@ -31,13 +32,13 @@ type lab struct {
 	skipped  map[string]string // contender → why
 }
 
-func newLab(ctx context.Context, pin bool, log io.Writer) (*lab, error) {
+func newLab(ctx context.Context, o options, log io.Writer) (*lab, error) {
 	dir, err := os.MkdirTemp("", "midas-bench-")
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), log: log, skipped: make(map[string]string)}
-	if err := l.open(ctx, pin); err != nil {
+	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), family: o.family, log: log, skipped: make(map[string]string)}
+	if err := l.open(ctx, o.pin); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -124,7 +125,7 @@ type measure struct {
 
 // do has the load do a job with a proxy while WeChat answers in a manner.
 func (l *lab) do(ctx context.Context, p *proxy, j job, m manner) (measure, error) {
-	j.Address, j.Outcome = p.address, p.sidecar
+	j.Address, j.Family, j.Outcome = p.address, l.family, p.sidecar
 	before, err := l.behave(m)
 	if err != nil {
 		return measure{}, err

@@ -17,6 +17,7 @@ import (
 // job is what the load is told to do.
 type job struct {
 	Address     string // of the proxy
+	Family      string // of the API
 	Outcome     bool   // its answers must carry Midas-Outcome: applied
 	Connections int
 	Players     int // each payment is the next one's
@@ -259,12 +260,13 @@ func newCallers(j job) (callers []*caller, err error) {
 
 func newCaller(j job) (*caller, error) {
 	c := &caller{job: j}
-	body := fmt.Sprintf(`{"openid":%q,"amt":1,"bill_no":%q`, openID(0), billNo(0))
+	f := familyOf(j.Family)
+	body := fmt.Sprintf(`{"openid":%q,%q:1,"bill_no":%q`, openID(0), f.amount, billNo(0))
 	if j.Apps > 0 {
 		body += fmt.Sprintf(`,"appid":%q`, appID(0))
 	}
 	body += "}"
-	c.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", payPath, j.Address, len(body), body)
+	c.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", f.path, j.Address, len(body), body)
 	c.player, c.billNo, c.app = c.find(openID(0)), c.find(billNo(0)), c.find(appID(0))
 	return c, c.redial()
 }
@@ -299,7 +301,7 @@ func (c *caller) pay(order int64, player int) error {
 	writeNumber(c.billNo, order)
 	writeNumber(c.player[len(c.player)-9:], int64(player))
 	if c.app != nil {
-		writeNumber(c.app[2:], int64(1234567+player%c.Apps))
+		writeNumber(c.app[2:], int64(firstApp+player%c.Apps))
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return err

@@ -50,6 +50,7 @@ type options struct {
 	rounds    int
 	seconds   time.Duration // one measurement
 	rate      int           // payments a second in the open loop
+	family    string        // of the API
 	only      *regexp.Regexp
 	withScale bool
 	sizes     sizes
@@ -64,6 +65,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	rounds := flags.Int("rounds", 5, "how often everything is measured")
 	seconds := flags.Float64("seconds", 2, "how long one measurement takes")
 	rate := flags.Int("rate", 1000, "payments a second in the open loop")
+	family := flags.String("family", "v1", "the API that is called: v1, or v2, which new games must use")
 	only := flags.String("only", "", "regexp of the contenders to measure (caddy and direct are always)")
 	scale := flags.Bool("scale", true, "also measure many connections, sessions and apps")
 	pin := flags.Bool("pin", false, "keep the proxy on one half of the CPUs and all else on the other; without it they share, as a game server and its sidecar do")
@@ -79,8 +81,11 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	if flags.NArg() > 0 || *rounds < 1 || *seconds <= 0 || *rate < 1 {
 		return options{}, errors.New("-rounds, -seconds and -rate must be positive, and nothing may follow the flags")
 	}
+	if familyOf(*family).name != *family {
+		return options{}, errors.New("-family must be v1 or v2")
+	}
 	o := options{
-		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), rate: *rate,
+		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), rate: *rate, family: *family,
 		only: pattern, withScale: *scale, sizes: allSizes, pin: *pin, out: *out,
 		command: strings.Join(append([]string{"go run ./bench"}, args...), " "),
 	}
@@ -96,7 +101,7 @@ func bench(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := newLab(ctx, o.pin, stderr)
+	l, err := newLab(ctx, o, stderr)
 	if err != nil {
 		return err
 	}

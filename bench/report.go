@@ -172,6 +172,7 @@ func (r report) writeMachine(text *strings.Builder) {
 		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
 		"`caddy` is a bare `reverse_proxy` in the same binary, `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
+		"the payments are of " + r.options.family + ": `POST " + familyOf(r.options.family).path + "`",
 		"upstream is plain HTTP: TLS would cost all of them the same",
 	}
 	if r.withScale {

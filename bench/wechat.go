@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func (g *gateway) close() { g.pause.close() }
 
 func (g *gateway) answer(r *request, out []byte) []byte {
 	switch r.path {
-	case payPath:
+	case payPath, payPathV2:
 		m := g.manner.Load()
 		if m.Delay > 0 {
 			g.pause.wait(m.Delay)
@@ -78,15 +79,23 @@ func billNoOf(body []byte) ([]byte, bool) {
 
 type pair struct{ name, value string }
 
-// verify is the signature of WeChat's tutorial, as plainly as can be and without the
-// product's own signer: a mistake there must not be made again here.
-//
-// https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html
+// verify checks the signatures as plainly as can be and without the product's own
+// signer: a mistake there must not be made again here.
 func (w *weChat) verify(r *request) error {
 	fields, err := parseFlat(r.body)
 	if err != nil {
 		return err
 	}
+	if r.path == payPathV2 {
+		return w.verifyV2(r, fields)
+	}
+	return w.verifyV1(r, fields)
+}
+
+// verifyV1 is the signature of WeChat's tutorial.
+//
+// https://developers.weixin.qq.com/minigame/en/dev/tutorial/open-ability/midas-signature.html
+func (w *weChat) verifyV1(r *request, fields []pair) error {
 	var signed []pair
 	values := make(map[string]string, len(fields))
 	for _, f := range fields {
@@ -108,6 +117,30 @@ func (w *weChat) verify(r *request) error {
 	signed = append(signed, pair{"access_token", token}, pair{"sig", sig})
 	if values["mp_sig"] != hexHMAC(joined(signed)+"&org_loc="+r.path+"&method=POST&session_key="+key, key) {
 		return errors.New("90009 mp_sig is wrong")
+	}
+	return nil
+}
+
+// verifyV2 is the signature of the page about coins.
+//
+// https://developers.weixin.qq.com/minigame/introduction/commercialization/virtual-payment/coins.html
+func (w *weChat) verifyV2(r *request, fields []pair) error {
+	query, err := url.ParseQuery(r.query)
+	values := make(map[string]string, len(fields))
+	for _, f := range fields {
+		values[f.name] = f.value
+	}
+	key := w.key(appOf(values["offer_id"]), midasKey)
+	session := w.key(values["openid"], sessionKey)
+	switch {
+	case err != nil || query.Get("access_token") != accessToken:
+		return errors.New("40001 access_token is wrong")
+	case query.Get("sig_method") != "hmac_sha256":
+		return errors.New("90018 sig_method is wrong")
+	case query.Get("pay_sig") != hexHMAC(r.path+"&"+string(r.body), key):
+		return errors.New("90011 pay_sig is wrong")
+	case query.Get("signature") != hexHMAC(string(r.body), session):
+		return errors.New("90010 signature is wrong")
 	}
 	return nil
 }

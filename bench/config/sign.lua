@@ -1,4 +1,4 @@
--- What a team would write that signs in nginx: v1 signatures with keys that are
+-- What a team would write that signs in nginx, v1 and v2, with keys that are
 -- always at hand. It retries nothing, remembers nothing and reads no Vault.
 
 local cjson = require "cjson.safe"
@@ -60,14 +60,23 @@ return function()
 		return ngx.exit(401)
 	end
 	local path = ngx.var.uri
-	order.appid, order.offer_id = keys.appid, keys.offer_id
-	order.zone_id, order.pf, order.ts = "1", "android", ngx.time()
-
+	order.offer_id, order.zone_id, order.ts = keys.offer_id, "1", ngx.time()
 	C.HMAC_Init_ex(app_context, nil, 0, nil, nil)
+	C.HMAC_Init_ex(player_context, session_key, #session_key, sha256, nil)
+
+	if path == "/wxa/game/pay" then
+		order.env = 0
+		local body = cjson.encode(order)
+		ngx.req.set_uri_args("access_token=" .. keys.access_token .. "&signature=" .. finish(player_context, body) ..
+			"&sig_method=hmac_sha256&pay_sig=" .. finish(app_context, path .. "&" .. body))
+		ngx.req.set_body_data(body)
+		return
+	end
+
+	order.appid, order.pf = keys.appid, "android"
 	local sig = finish(app_context, joined(order) .. "&org_loc=" .. path .. "&method=POST&secret=" .. keys.midas_key)
 
 	order.sig, order.access_token = sig, keys.access_token
-	C.HMAC_Init_ex(player_context, session_key, #session_key, sha256, nil)
 	local mp_sig = finish(player_context, joined(order) .. "&org_loc=" .. path .. "&method=POST&session_key=" .. session_key)
 
 	order.mp_sig, order.access_token = mp_sig, nil
