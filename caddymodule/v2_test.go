@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,11 +15,8 @@ import (
 
 // pay2 is a pay of v2, as a game server says it.
 func pay2(billNo string, amount int, more ...string) string {
-	body := fmt.Sprintf(`{"openid":"%s","amount":%d,"bill_no":"%s"`, player, amount, billNo)
-	for _, field := range more {
-		body += "," + field
-	}
-	return body + "}"
+	fields := append([]string{fmt.Sprintf(`"openid":"%s","amount":%d,"bill_no":"%s"`, player, amount, billNo)}, more...)
+	return "{" + strings.Join(fields, ",") + "}"
 }
 
 const refund2 = `{"openid":"` + player + `","amount":%d,"bill_no":%q,"pay_bill_no":%q}`
