@@ -160,15 +160,15 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 // before it sends that again.
 func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outbound) *http.Request {
 	req := &http.Request{
-		Method:        http.MethodPost,
+		Method:        message.Method(),
 		URL:           &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
 		Host:          host.Host,
 		Header:        headerOfPost,
 		Body:          newBody(message),
 		ContentLength: int64(len(message.Body())),
 	}
-	if len(message.Body()) == 0 {
-		req.Method, req.Header = http.MethodGet, headerOfGet
+	if req.Method == http.MethodGet {
+		req.Header = headerOfGet
 	}
 	return req.WithContext(ctx)
 }

@@ -282,6 +282,14 @@ type Outbound struct {
 // Path returns the URL's path.
 func (o Outbound) Path() string { return o.path }
 
+// Method returns the method: a message without a body asks with GET.
+func (o Outbound) Method() string {
+	if len(o.Body()) == 0 {
+		return "GET"
+	}
+	return "POST"
+}
+
 // Query returns the URL's encoded query, which holds the access_token.
 func (o Outbound) Query() string {
 	query, _ := o.secret()
@@ -294,7 +302,7 @@ func (o Outbound) Body() []byte {
 	return body
 }
 
-// Format shows the path alone.
-func (o Outbound) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "POST "+o.path) }
+// Format shows the method and the path alone.
+func (o Outbound) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.Method()+" "+o.path) }
 
 var _ fmt.Formatter = Outbound{}

@@ -29,6 +29,7 @@ both signatures, keeps the players' coins, remembers each bill_no for 48 hours,
 and answers with WeChat's errcodes. It also serves the access_token and the login:
 
   POST /cgi-bin/midas/[sandbox/]{pay,cancelpay,getbalance,present}
+  POST /wxa/game/{pay,cancelpay,getbalance,present,queryorderinfo}
   POST /cgi-bin/stable_token
   GET  /sns/jscode2session
 
