@@ -32,13 +32,13 @@ type lab struct {
 	skipped  map[string]string // contender → why
 }
 
-func newLab(ctx context.Context, o options, log io.Writer) (*lab, error) {
+func newLab(ctx context.Context, pin bool, family string, log io.Writer) (*lab, error) {
 	dir, err := os.MkdirTemp("", "midas-bench-")
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), family: o.family, log: log, skipped: make(map[string]string)}
-	if err := l.open(ctx, o.pin); err != nil {
+	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), family: family, log: log, skipped: make(map[string]string)}
+	if err := l.open(ctx, pin); err != nil {
 		l.close()
 		return nil, err
 	}

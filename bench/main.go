@@ -101,7 +101,7 @@ func bench(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := newLab(ctx, o, stderr)
+	l, err := newLab(ctx, o.pin, familyOf(o.family).name, stderr)
 	if err != nil {
 		return err
 	}
