@@ -29,7 +29,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.E
 	if err != nil {
 		return c, err
 	}
-	if c.request, err = h.decode(endpoint, r, body); err != nil {
+	c.request, err = h.decode(endpoint, r, body)
+	c.endpoint = c.request.Endpoint() // of v2 the body says the environment
+	if err != nil {
 		return c, err
 	}
 	if c.request, err = h.allow(c.request); err != nil {

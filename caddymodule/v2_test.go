@@ -140,3 +140,10 @@ func TestAV2CallIsSignedForThePlayerThoughMPSigIsOff(t *testing.T) {
 	w := newWorld(t, "app "+appID+" {\n offer_id 12345678\n mp_sig off\n}", "")
 	require.Equal(t, "applied", w.post("/wxa/game/pay", pay2("b1", 1)).header.Get("Midas-Outcome"))
 }
+
+func TestACallThatIsRefusedIsCountedWhereItWouldHaveGone(t *testing.T) {
+	w, log := before(t, unreachable(t), "")
+	w.reload(strings.Replace(w.config, "midas\n\t}", "midas {\n environment official\n }\n\t}", 1))
+	require.Equal(t, "forbidden", w.post("/wxa/game/pay", pay2("b1", 1, `"env":1`)).Error)
+	require.Contains(t, log(), `"environment":"sandbox","bill_no":"b1"`)
+}

@@ -67,6 +67,7 @@ type Cache struct {
 	official, sandbox *secrets.Cache[*signer.Key]
 	appSecrets        *secrets.Cache[secrets.Value]
 	sessions          *secrets.Cache[*signer.Key]
+	saves             queues // of all apps: an app that is configured anew is the same to its players
 
 	mu   sync.Mutex
 	apps map[App]*Credentials
@@ -149,6 +150,7 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 	creds := &Credentials{
 		app:       app,
 		store:     c.store,
+		saves:     &c.saves,
 		official:  c.midasKey(c.official, app, officialKey),
 		sandbox:   c.midasKey(c.sandbox, app, sandboxKey),
 		appSecret: c.appSecrets.Reader(c.store, c.kind(app, appSecret)),
@@ -168,7 +170,7 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 type Credentials struct {
 	app               App
 	store             *switchable
-	saves             queues
+	saves             *queues
 	official, sandbox *midasKey
 	appSecret         *secrets.Reader[secrets.Value]
 	sessions          *secrets.Reader[*signer.Key]

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"midas-sidecar/secrets"
@@ -132,4 +133,23 @@ func TestTheAppSecretIsReadPastTheCacheWhereItIsRefused(t *testing.T) {
 	corrected, err := creds.AppSecret(t.Context(), old)
 	require.NoError(t, err)
 	require.Equal(t, canary+"corrected", corrected.Reveal())
+}
+
+// A reload may change a line of the app while one of its players logs in twice.
+func TestTheLaterLoginCountsThoughTheAppIsConfiguredAnewInBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &writable{store: full(), takes: map[string]time.Duration{canary + "old": 2 * time.Second, canary + "new": time.Second}}
+		cache := cacheOf(w)
+		changed := app
+		changed.MPSig = !app.MPSig
+		before, after := cache.Of(app, nil), cache.Of(changed, nil)
+		var logins sync.WaitGroup
+		logins.Go(func() { assert.NoError(t, before.SaveSession(t.Context(), player, secrets.NewValue(canary+"old"))) })
+		synctest.Wait()
+		logins.Go(func() { assert.NoError(t, after.SaveSession(t.Context(), player, secrets.NewValue(canary+"new"))) })
+		logins.Wait()
+		key, err := after.SessionKey(t.Context(), wechat.V2, player)
+		require.NoError(t, err)
+		isKey(t, canary+"new", key)
+	})
 }

@@ -154,6 +154,8 @@ func (a *attempts) send(ctx context.Context, secret secrets.Value) (reply, *paym
 	}
 	session, err := wechat.ReadSession(e.Body, secret)
 	switch {
+	case e.Strange():
+		return reply{}, unknown(a.sent, fmt.Errorf("WeChat answered with HTTP status %d", e.Status))
 	case err != nil:
 		return reply{}, unknown(a.sent, fmt.Errorf("%w (HTTP status %d)", err, e.Status))
 	case e.Status >= http.StatusInternalServerError && session.Errcode != wechat.Busy:

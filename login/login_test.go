@@ -138,6 +138,8 @@ func TestAnAnswerThatIsLostIsUnknownAndTheCodeNotSentAgain(t *testing.T) {
 		"the key where it is not":   says(200, `{"session_key":"canary-key","openid":"o1","x":"canary-key"}`),
 		"the app secret":            says(200, `{"errcode":40029,"errmsg":"canary-app"}`),
 		"a redirect":                says(302, ""),
+		"a redirect with a session": says(307, good),
+		"a status that is none":     says(99, good),
 		"an answer without a code":  says(200, `{"errmsg":"ok"}`),
 		"a secret nested and twice": says(200, `{"session_key":"canary-key","session_key":"x","openid":"o1"}`),
 	} {

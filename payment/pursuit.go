@@ -122,8 +122,7 @@ func read(e upstream.Exchange, api *wechat.API) (reply, error) {
 	if e.Err != nil {
 		return reply{}, e.Err
 	}
-	if e.Status < 200 || e.Status > 599 || 300 <= e.Status && e.Status < 400 {
-		// Redirects and what is no status at all: no caller could make sense of them.
+	if e.Strange() {
 		return reply{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
 	}
 	answer, err := wechat.ReadAnswer(e.Body)

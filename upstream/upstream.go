@@ -60,6 +60,12 @@ type Exchange struct {
 	Body        []byte
 }
 
+// Strange tells whether the answer's status is a redirect or none at all, of which no
+// caller could make sense.
+func (e Exchange) Strange() bool {
+	return e.Status < 200 || e.Status > 599 || 300 <= e.Status && e.Status < 400
+}
+
 // Send sends the message once, to the host whose turn it is: attempt 0 goes to the
 // first, and so on round the list.
 func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound) Exchange {
