@@ -142,6 +142,10 @@ func isCode(value string) bool {
 	}, value))
 }
 
+// shortestCode is less than any js_code has: what is longer may be one that stands
+// where a name should be, and is not repeated.
+const shortestCode = 20
+
 // stranger refuses what a caller must not or cannot say.
 func stranger(where, name string) error {
 	switch {
@@ -149,7 +153,7 @@ func stranger(where, name string) error {
 		return &FieldError{name, "must not be sent: the sidecar adds it"}
 	case name == sessionKey:
 		return &FieldError{name, "must not be sent: the sidecar asks WeChat for it"}
-	case isWord(name) && len(name) <= 64:
+	case isWord(name) && len(name) < shortestCode:
 		return &FieldError{name, "is not a field of jscode2session, which has appid and js_code"}
 	default:
 		return &FieldError{where, "has a field that jscode2session does not have; it has appid and js_code"}
