@@ -177,16 +177,5 @@ func (a *attempts) sendOnce(ctx context.Context, message wechat.Outbound) upstre
 
 // pause waits for up to the bound. It returns false at once where ctx would end first.
 func pause(ctx context.Context, bound time.Duration) bool {
-	wait := rand.N(bound) //nolint:gosec // spreads callers, hides nothing
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-		return false
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return payment.Wait(ctx, rand.N(bound)) //nolint:gosec // spreads callers, hides nothing
 }

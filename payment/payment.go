@@ -182,7 +182,12 @@ func (p *Processor) pause(ctx context.Context, n int) bool {
 	if jitter == nil {
 		jitter = rand.N[time.Duration]
 	}
-	wait := jitter(bound)
+	return Wait(ctx, jitter(bound))
+}
+
+// Wait waits, and tells whether there is time left to go on then. It returns false at
+// once where ctx would end first.
+func Wait(ctx context.Context, wait time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false
 	}
