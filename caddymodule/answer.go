@@ -69,34 +69,55 @@ func (h *Handler) log(c call, answer payment.Answer, took time.Duration) {
 	if line == nil {
 		return
 	}
-	line.Write(zap.Inline(orderLine{&c, &answer, took}))
+	line.Write(zap.Inline(orderLine{
+		appID: c.game.appID, api: c.endpoint.API.Name, environment: string(c.endpoint.Environment), billNo: c.request.BillNo(),
+		end: endOf(answer, took),
+	}))
 }
 
 // orderLine is what the line of an order says.
 type orderLine struct {
-	call   *call
-	answer *payment.Answer
-	took   time.Duration
+	appID, api, environment, billNo string
+	end
 }
 
 // MarshalLogObject names the fields.
 func (l orderLine) MarshalLogObject(to zapcore.ObjectEncoder) error {
-	to.AddString("appid", l.call.game.appID)
-	to.AddString("api", l.call.endpoint.API.Name)
-	to.AddString("environment", string(l.call.endpoint.Environment))
-	to.AddString("bill_no", l.call.request.BillNo())
-	to.AddString("outcome", string(l.answer.Outcome))
-	to.AddInt("errcode", l.answer.Errcode)
-	to.AddInt("attempts", l.answer.Attempts)
-	to.AddDuration("duration", l.took)
-	if l.answer.Replayed {
+	to.AddString("appid", l.appID)
+	to.AddString("api", l.api)
+	to.AddString("environment", l.environment)
+	to.AddString("bill_no", l.billNo)
+	return l.end.MarshalLogObject(to)
+}
+
+// end is what the line of an order or a login says of how it ended.
+type end struct {
+	outcome           payment.Outcome
+	errcode, attempts int
+	took              time.Duration
+	replayed          bool
+	problem           payment.Problem
+	cause             error
+}
+
+func endOf(answer payment.Answer, took time.Duration) end {
+	return end{answer.Outcome, answer.Errcode, answer.Attempts, took, answer.Replayed, answer.Problem, answer.Cause}
+}
+
+// MarshalLogObject names the fields.
+func (e end) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	to.AddString("outcome", string(e.outcome))
+	to.AddInt("errcode", e.errcode)
+	to.AddInt("attempts", e.attempts)
+	to.AddDuration("duration", e.took)
+	if e.replayed {
 		to.AddBool("replayed", true)
 	}
-	if l.answer.Problem != "" {
-		to.AddString("error", string(l.answer.Problem))
+	if e.problem != "" {
+		to.AddString("error", string(e.problem))
 	}
-	if l.answer.Cause != nil {
-		to.AddString("cause", l.answer.Cause.Error())
+	if e.cause != nil {
+		to.AddString("cause", e.cause.Error())
 	}
 	return nil
 }

@@ -80,20 +80,7 @@ func (h *Handler) logLogin(g game, answer payment.Answer, took time.Duration) {
 	if line == nil {
 		return
 	}
-	fields := []zap.Field{
-		zap.String("appid", g.appID),
-		zap.String("outcome", string(answer.Outcome)),
-		zap.Int("errcode", answer.Errcode),
-		zap.Int("attempts", answer.Attempts),
-		zap.Duration("duration", took),
-	}
-	if answer.Problem != "" {
-		fields = append(fields, zap.String("error", string(answer.Problem)))
-	}
-	if answer.Cause != nil {
-		fields = append(fields, zap.NamedError("cause", answer.Cause))
-	}
-	line.Write(fields...)
+	line.Write(zap.String("appid", g.appID), zap.Inline(endOf(answer, took)))
 }
 
 func countLogin(g game, answer payment.Answer) {

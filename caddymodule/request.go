@@ -108,6 +108,9 @@ func isJSON(header http.Header) bool {
 	if len(types) != 1 {
 		return false
 	}
+	if types[0] == "application/json" { // nearly always
+		return true
+	}
 	media, params, err := mime.ParseMediaType(types[0])
 	charset := params["charset"]
 	return err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))

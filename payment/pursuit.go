@@ -1,7 +1,6 @@
 package payment
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -47,7 +46,7 @@ const (
 
 // follow makes attempts until the order is settled or the time is up. Each is
 // signed afresh, with a new ts and whatever keys and token are current then.
-func (u *pursuit) follow(ctx context.Context) {
+func (u *pursuit) follow(ctx *bounded) {
 	for repeats := 0; ; {
 		keys, refusal := u.keyring.gather(ctx)
 		if refusal != nil {
@@ -68,8 +67,8 @@ func (u *pursuit) follow(ctx context.Context) {
 }
 
 // attempt sends the order once and takes in how that ended.
-func (u *pursuit) attempt(ctx context.Context, keys wechat.Keys) step {
-	sending, cancel := context.WithTimeout(ctx, u.processor.AttemptTimeout)
+func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
+	sending, cancel := ctx.part(u.processor.AttemptTimeout)
 	defer cancel()
 	began := time.Now()
 	message := u.order.Sign(keys, began)

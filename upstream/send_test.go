@@ -332,6 +332,38 @@ func (d deaf) Write(b []byte) (int, error) {
 	return d.TCPConn.Write(b)
 }
 
+// counted is a connection that counts what is written to it.
+type counted struct {
+	*net.TCPConn
+	writes *atomic.Int32
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.TCPConn.Write(b)
+}
+
+// ReadFrom hides that of the TCP connection, so that all goes by Write.
+func (c counted) ReadFrom(from io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, from)
+}
+
+func TestAMessageLeavesInOneWrite(t *testing.T) {
+	overEach(t, func(t *testing.T, by over) {
+		var writes atomic.Int32
+		transport := plain(t)
+		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return counted{conn.(*net.TCPConn), &writes}, nil
+		}
+		require.NoError(t, send(t, func(*http.Transport) http.RoundTripper { return by(transport) }, says(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).Err)
+		require.EqualValues(t, 1, writes.Load())
+	})
+}
+
 func TestAMessageOfWhichNothingWasWrittenTakesANewConnection(t *testing.T) {
 	overEach(t, func(t *testing.T, by over) {
 		var requests atomic.Int32

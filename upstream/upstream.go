@@ -165,19 +165,21 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 // without a body is a GET; its body is empty and not nil, so that net/http has to ask
 // before it sends that again.
 func (c *Client) request(ctx context.Context, host *url.URL, message wechat.Outbound) *http.Request {
-	req := &http.Request{
-		Method:        message.Method(),
-		URL:           &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()},
-		Host:          host.Host,
-		Header:        headerOfPost,
-		Body:          newBody(message),
-		ContentLength: int64(len(message.Body())),
-	}
+	req := blank.WithContext(ctx)
+	req.Method = message.Method()
+	req.URL = &url.URL{Scheme: host.Scheme, Host: host.Host, Path: message.Path(), RawQuery: message.Query()}
+	req.Host = host.Host
+	req.Header = headerOfPost
 	if req.Method == http.MethodGet {
 		req.Header = headerOfGet
 	}
-	return req.WithContext(ctx)
+	req.Body = newBody(message)
+	req.ContentLength = int64(len(message.Body()))
+	return req
 }
+
+// blank is a request that says nothing yet. net/http sets a context in a copy alone.
+var blank = new(http.Request)
 
 // The headers are the same for all messages: an http.RoundTripper must not change them.
 var (
@@ -185,16 +187,11 @@ var (
 	headerOfPost = http.Header{"Content-Type": {"application/json"}, "User-Agent": {"midas-sidecar"}}
 )
 
-// body is a message's body on its way out.
-type body struct{ bytes.Reader }
-
-func newBody(message wechat.Outbound) *body {
-	b := new(body)
-	b.Reset(message.Body())
-	return b
+// newBody returns a message's body on its way out. net/http knows this type, and that it
+// need not wait for it: header and body go out in one write, and in one packet.
+func newBody(message wechat.Outbound) io.ReadCloser {
+	return io.NopCloser(bytes.NewReader(message.Body()))
 }
-
-func (*body) Close() error { return nil }
 
 var errSentOnce = errors.New("the server did not accept the message")
 

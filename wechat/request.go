@@ -197,7 +197,8 @@ func (r Request) Sign(keys Keys, now time.Time) Outbound {
 
 // signV1 sends the fields in the order in which they are signed, then sig and mp_sig.
 func signV1(r Request, keys Keys, now int64) Outbound {
-	params := r.params(now)
+	var list [maxFields]signer.Param
+	params := r.appendParams(list[:0], now)
 	text := signer.V1{Path: r.endpoint.Path, Params: params}
 	token := keys.AccessToken.Reveal()
 
@@ -216,7 +217,8 @@ func signV1(r Request, keys Keys, now int64) Outbound {
 
 // signV2 sends the bytes that it signs, and both signatures in the query.
 func signV2(r Request, keys Keys, now int64) Outbound {
-	body := append(r.appendBody(make([]byte, 0, 512), r.params(now)), '}')
+	var list [maxFields]signer.Param
+	body := append(r.appendBody(make([]byte, 0, 512), r.appendParams(list[:0], now)), '}')
 	text := signer.V2{Path: r.endpoint.Path, Body: body}
 	query := append(make([]byte, 0, 512), tokenQuery(keys.AccessToken.Reveal())...)
 	query = append(query, "&signature="...)
@@ -230,7 +232,7 @@ func signV2(r Request, keys Keys, now int64) Outbound {
 // person to read: keys and token are masked.
 func (r Request) CanonicalTexts(now time.Time) (byMidasKey, bySessionKey string) {
 	const mask = "******"
-	params := r.params(now.Unix())
+	params := r.appendParams(nil, now.Unix())
 	if r.endpoint.API.Family == V2 {
 		body := string(r.appendBody(nil, params)) + "}"
 		return r.endpoint.Path + "&" + body, body
@@ -239,19 +241,18 @@ func (r Request) CanonicalTexts(now time.Time) (byMidasKey, bySessionKey string)
 	return string(text.AppendSigText(nil, mask)), string(text.AppendMPSigText(nil, mask, mask, mask))
 }
 
-// params are the fields that are signed and sent, sorted by name.
-func (r Request) params(now int64) []signer.Param {
-	params := make([]signer.Param, 0, maxFields)
+// appendParams appends the fields that are signed and sent, sorted by name.
+func (r Request) appendParams(dst []signer.Param, now int64) []signer.Param {
 	for i, f := range r.endpoint.API.fields {
 		value := r.values[i]
 		if f.name == ts.name {
 			value = strconv.FormatInt(now, 10)
 		}
 		if value != "" && !f.ours {
-			params = append(params, signer.Param{Name: f.name, Value: value})
+			dst = append(dst, signer.Param{Name: f.name, Value: value})
 		}
 	}
-	return params
+	return dst
 }
 
 // appendBody appends params as a JSON object whose end is still open.
