@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -23,6 +24,8 @@ type contender struct {
 	sidecar bool // answers say their outcome
 	config  string
 	lines   string // of the midas block, where the contender is a sidecar
+	halved  bool   // with as many CPUs as the sidecar takes, which leaves half to others
+	admin   bool   // with Caddy's admin API, which shows profiles
 }
 
 const (
@@ -37,10 +40,20 @@ const (
 var contenders = []contender{
 	{name: nameDirect},
 	{name: nameCaddy, config: "caddy.Caddyfile"},
+	{name: "caddy, half the CPUs", config: "caddy.Caddyfile", halved: true},
 	{name: "midas-sidecar", config: "sidecar.Caddyfile", signs: true, sidecar: true},
 	{name: "midas-sidecar, transport http", config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
 	{name: nameNginx, config: "nginx.conf"},
 	{name: nameLua, config: "nginx.conf", signs: true},
+}
+
+// firstSidecar returns the first that is wanted.
+func (o options) firstSidecar() (c contender, ok bool) {
+	at := slices.IndexFunc(contenders, func(c contender) bool { return c.sidecar && o.only.MatchString(c.name) })
+	if at < 0 {
+		return contender{}, false
+	}
+	return contenders[at], true
 }
 
 func (c contender) isNginx() bool { return c.config == "nginx.conf" }
@@ -53,6 +66,7 @@ var templates = template.Must(template.ParseFS(configs, "config/*.conf", "config
 // site is what the templates of the configs are filled with.
 type site struct {
 	Address string // where the contender listens
+	Admin   string // where its admin API does, or "off"
 	WeChat  string
 	Vault   string
 	Dir     string // the contender's own
@@ -73,7 +87,8 @@ type app struct{ ID, OfferID string }
 type proxy struct {
 	contender
 	address string
-	pid     int // 0 where the load calls WeChat itself
+	admin   string // the address of its admin API, or "off"
+	pid     int    // 0 where the load calls WeChat itself
 	stop    func()
 }
 
@@ -116,7 +131,7 @@ func (l *lab) missing(ctx context.Context, c contender) string {
 // site returns what the config of a contender needs to know.
 func (l *lab) site(c contender, dir, address string, apps int) site {
 	s := site{
-		Address: address, WeChat: l.places.WeChat, Vault: l.places.Vault, Dir: dir,
+		Address: address, Admin: "off", WeChat: l.places.WeChat, Vault: l.places.Vault, Dir: dir,
 		Lines: c.lines, Signs: c.signs,
 		Root: os.Geteuid() == 0, Workers: l.workers,
 	}
@@ -177,19 +192,31 @@ func (l *lab) start(ctx context.Context, c contender, apps, players int) (*proxy
 	if err != nil {
 		return nil, err
 	}
-	file, err := l.writeConfig(c, l.site(c, dir, address, apps), players)
+	s := l.site(c, dir, address, apps)
+	if c.admin {
+		if s.Admin, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file, err := l.writeConfig(c, s, players)
 	if err != nil {
 		return nil, fmt.Errorf("writing the config of %s: %w", c.name, err)
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	args := []string{l.binary, "run", "--config", file, "--adapter", "caddyfile"}
-	if c.isNginx() {
+	switch {
+	case c.isNginx():
 		args = []string{l.nginx, "-e", "stderr", "-p", dir, "-c", "nginx.conf"}
+	case !c.sidecar:
+		args[0] = l.caddy
 	}
 	command := l.proxyCPUs.command(ctx, args[0], args[1:]...)
 	// Caddy keeps its files where these say.
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+	if c.halved {
+		command.Env = append(command.Env, fmt.Sprintf("GOMAXPROCS=%d", max(1, l.workers/2)))
+	}
 	// A log goes to a file, as a service's would.
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -207,7 +234,7 @@ func (l *lab) start(ctx context.Context, c contender, apps, players int) (*proxy
 		_ = command.Wait()
 		close(ended)
 	}()
-	p := &proxy{contender: c, address: address, pid: command.Process.Pid, stop: func() {
+	p := &proxy{contender: c, address: address, admin: s.Admin, pid: command.Process.Pid, stop: func() {
 		cancel()
 		<-ended
 		_ = os.RemoveAll(dir)

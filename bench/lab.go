@@ -14,7 +14,8 @@ import (
 // lab has all that a measurement needs, and runs.
 type lab struct {
 	dir    string
-	binary string // of the sidecar, which is Caddy too
+	binary string // of the sidecar
+	caddy  string // Caddy's own
 	places places
 	family string // of the API, which all payments are of
 	serve  *part  // WeChat and Vault
@@ -37,7 +38,7 @@ func newLab(ctx context.Context, pin bool, family string, log io.Writer) (*lab, 
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), family: family, log: log, skipped: make(map[string]string)}
+	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), caddy: filepath.Join(dir, "caddy"), family: family, log: log, skipped: make(map[string]string)}
 	if err := l.open(ctx, pin); err != nil {
 		l.close()
 		return nil, err
@@ -57,11 +58,11 @@ func (l *lab) open(ctx context.Context, pin bool) error {
 	l.files = openFiles(2*mostConnections + spareFiles)
 	l.nginx, l.nginxModules, l.nginxVersion = findNginx(ctx)
 
-	fmt.Fprintln(l.log, "Building midas-sidecar.")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.binary, "midas-sidecar/cmd/midas-sidecar") //nolint:gosec // nothing of it comes from outside
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building midas-sidecar: %w: %s", err, said)
+	if err := l.build(ctx, "midas-sidecar/cmd/midas-sidecar", l.binary); err != nil {
+		return err
+	}
+	if err := l.build(ctx, "github.com/caddyserver/caddy/v2/cmd/caddy", l.caddy); err != nil {
+		return err
 	}
 	var err error
 	if l.serve, err = startPart(ctx, partServe, l.otherCPUs); err != nil {
@@ -72,6 +73,17 @@ func (l *lab) open(ctx context.Context, pin bool) error {
 	}
 	l.load, err = startPart(ctx, partLoad, l.otherCPUs)
 	return err
+}
+
+// build compiles a command as its releases are.
+func (l *lab) build(ctx context.Context, command, file string) error {
+	fmt.Fprintf(l.log, "Building %s.\n", filepath.Base(file))
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, command) //nolint:gosec // nothing of it comes from outside
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w: %s", command, err, said)
+	}
+	return nil
 }
 
 func (l *lab) close() {

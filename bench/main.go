@@ -54,7 +54,9 @@ type options struct {
 	only      *regexp.Regexp
 	withScale bool
 	sizes     sizes
-	pin       bool // the proxies to CPUs of their own
+	pin       bool   // the proxies to CPUs of their own
+	profile   string // where it is kept, "" for nowhere
+	before    string // the top of one that was made before
 	out       string
 	command   string // as it was typed, for the result
 }
@@ -70,6 +72,8 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	scale := flags.Bool("scale", true, "also measure many connections, sessions and apps")
 	pin := flags.Bool("pin", false, "keep the proxy on one half of the CPUs and all else on the other; without it they share, as a game server and its sidecar do")
 	quick := flags.Bool("quick", false, "one short round of everything, to see that it works: the figures mean nothing")
+	profile := flags.String("profile", "", "where to keep the sidecar's CPU profile")
+	before := flags.String("before", filepath.Join("bench", "before.txt"), "the top of an earlier profile, to be shown beside the new one")
 	out := flags.String("out", filepath.Join("bench", "RESULTS.md"), "where the result goes; the chart goes beside it")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
@@ -86,7 +90,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	o := options{
 		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), rate: *rate, family: *family,
-		only: pattern, withScale: *scale, sizes: allSizes, pin: *pin, out: *out,
+		only: pattern, withScale: *scale, sizes: allSizes, pin: *pin, profile: *profile, before: *before, out: *out,
 		command: strings.Join(append([]string{"go run ./bench"}, args...), " "),
 	}
 	if *quick {
@@ -115,6 +119,9 @@ func bench(ctx context.Context, args []string, stderr io.Writer) error {
 		if r.curves, err = l.scale(ctx, o); err != nil {
 			return err
 		}
+	}
+	if r.top, err = l.profile(ctx, o); err != nil {
+		return err
 	}
 	if err := r.write(); err != nil {
 		return fmt.Errorf("writing the result: %w", err)

@@ -18,6 +18,7 @@ type report struct {
 	started time.Time
 	results results
 	curves  curves
+	top     string // of the profile
 }
 
 // write writes the text and, beside it, the chart.
@@ -41,6 +42,7 @@ func (r report) markdown() string {
 	r.writeThroughput(&text)
 	r.writeLatency(&text)
 	r.writeCurves(&text)
+	r.writeProfile(&text)
 	r.writeMachine(&text)
 	return text.String()
 }
@@ -158,6 +160,16 @@ func (r report) writeCurves(text *strings.Builder) {
 	}
 }
 
+func (r report) writeProfile(text *strings.Builder) {
+	if r.top == "" {
+		return
+	}
+	fmt.Fprintf(text, "## Profile\n\nWhere the sidecar's CPU goes while 16 connections pay: the top %d.\n\n```\n%s\n```\n\n", topOf, r.top)
+	if before, err := os.ReadFile(r.before); err == nil {
+		fmt.Fprintf(text, "Before the work on its speed:\n\n```\n%s\n```\n\n", strings.TrimSpace(string(before)))
+	}
+}
+
 func (r report) writeMachine(text *strings.Builder) {
 	text.WriteString("## The machine, and how it was measured\n\n")
 	pinned := fmt.Sprintf("the proxy is kept on CPU %s, all that calls and answers it on CPU %s", r.proxyCPUs, r.otherCPUs)
@@ -171,7 +183,8 @@ func (r report) writeMachine(text *strings.Builder) {
 		fmt.Sprintf("%d round(s), %s each measurement after %s that do not count; in each round and scenario the contenders take turns in random order", r.rounds, r.seconds, min(warming, r.seconds)),
 		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
-		"`caddy` is a bare `reverse_proxy` in the same binary, `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
+		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
+		"midas-sidecar takes half of the CPUs by itself, and `caddy, half the CPUs` as many; all others take what there is",
 		"the payments are of " + r.options.family + ": `POST " + familyOf(r.options.family).path + "`",
 		"upstream is plain HTTP: TLS would cost all of them the same",
 	}

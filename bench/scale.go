@@ -58,10 +58,8 @@ type curves struct {
 
 // scale measures the first sidecar that is wanted at all sizes.
 func (l *lab) scale(ctx context.Context, o options) (curves, error) {
-	for _, c := range contenders {
-		if c.sidecar && o.only.MatchString(c.name) {
-			return l.scaleOf(ctx, o, c)
-		}
+	if c, ok := o.firstSidecar(); ok {
+		return l.scaleOf(ctx, o, c)
 	}
 	return curves{}, nil
 }
