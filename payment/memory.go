@@ -1,8 +1,8 @@
 package payment
 
 import (
-	"container/list"
 	"crypto/sha256"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -18,54 +18,57 @@ const maxRemembered = 100_000
 // while ago, so that one order is one order whoever says it how often. It is shared
 // by all sites, and outlives a change of the config.
 type Memory struct {
+	start time.Time // what times are counted from
+
 	mu      sync.Mutex
-	orders  map[orderID]*remembered
-	cancels map[orderID][]*remembered // those of orders, by what they take back
-	settled list.List                 // of *remembered, as they were settled
+	flights map[digest]*flight // an order is here or in settled, if it is known
+	settled records
+	// Few orders are cancels. What is known of those alone is kept here.
+	cancels   map[digest][]cancel // by what they take back
+	takesBack map[digest]digest   // the other way round
 }
 
 // NewMemory returns a memory of nothing.
 func NewMemory() *Memory {
-	return &Memory{orders: make(map[orderID]*remembered), cancels: make(map[orderID][]*remembered)}
+	return &Memory{
+		start:     time.Now(),
+		flights:   make(map[digest]*flight),
+		settled:   newRecords(),
+		cancels:   make(map[digest][]cancel),
+		takesBack: make(map[digest]digest),
+	}
 }
 
-// orderID is what an order is remembered under.
-type orderID struct {
-	app    string
-	env    wechat.Environment
-	api    *wechat.API
-	scope  string
-	billNo string
+// idOf returns what an order is remembered under.
+func idOf(order wechat.Request) digest { return idUnder(order, order.Endpoint().API, order.BillNo()) }
+
+// idUnder is idOf for an order that goes to the same place and is of that API and number.
+func idUnder(order wechat.Request, api *wechat.API, billNo string) digest {
+	var room [256]byte
+	text := room[:0]
+	for _, part := range [...]string{
+		order.AppID(), string(order.Endpoint().Environment), api.Family.Name, api.Name, order.Scope(), billNo,
+	} {
+		text = append(text, part...)
+		text = append(text, 0) // in no part: Decode refuses control characters
+	}
+	sum := sha256.Sum256(text)
+	return digest(sum[:])
 }
 
-func idOf(order wechat.Request) orderID {
-	e := order.Endpoint()
-	return orderID{order.AppID(), e.Environment, e.API, order.Scope(), order.BillNo()}
-}
-
-// cancelledBy returns the ID of what the order takes back, nil if it takes back nothing.
-func cancelledBy(order wechat.Request) *orderID {
+// cancelledBy returns the ID of what the order takes back, if it takes back anything.
+func cancelledBy(order wechat.Request) (id digest, ok bool) {
 	api := order.Endpoint().API.Undoes()
 	if api == nil {
-		return nil
+		return digest{}, false
 	}
-	id := idOf(order).under(api)
-	id.billNo = order.PayBillNo()
-	return &id
+	return idUnder(order, api, order.PayBillNo()), true
 }
 
-// under returns the ID of what another API does under the same number.
-func (id orderID) under(api *wechat.API) orderID {
-	id.api = api
-	return id
-}
-
-// remembered is one order.
-type remembered struct {
-	id          orderID
-	takesBack   *orderID // nil if nothing
-	amount      int64    // 0 for a cancel that gives back all there is
-	fingerprint [sha256.Size]byte
+// flight is one order in flight.
+type flight struct {
+	id          digest
+	fingerprint digest
 	past        past
 	// takingBack: we are cancelling the order ourselves, and its callers wait for
 	// the end of that.
@@ -74,8 +77,12 @@ type remembered struct {
 	// done is closed when answer is there.
 	done   chan struct{}
 	answer Answer
-	forget time.Time
-	place  *list.Element // in Memory.settled, nil while in flight
+}
+
+// cancel is one order that takes back another.
+type cancel struct {
+	id     digest
+	amount int64 // 0 for one that gives back all there is
 }
 
 // past is what earlier calls were told about an order.
@@ -84,11 +91,9 @@ type past struct {
 	known bool // WeChat said that it was
 }
 
-func (r *remembered) inFlight() bool { return r.place == nil }
-
 // stands tells whether the answer may be given again.
-func (r *remembered) stands() bool {
-	return r.answer.Outcome == Applied || r.answer.Outcome == AlreadyApplied || r.answer.Problem == TakenBack
+func (a Answer) stands() bool {
+	return a.Outcome == Applied || a.Outcome == AlreadyApplied || a.Problem == TakenBack
 }
 
 // turn is what the memory says about a call.
@@ -103,71 +108,83 @@ const (
 )
 
 // begin finds out whose turn it is. For first, before is what earlier calls were
-// told, and settle must be called at the end.
-func (m *Memory) begin(order wechat.Request) (r *remembered, t turn, before past) {
-	id, fingerprint := idOf(order), order.Fingerprint()
+// told, and settle must be called at the end. For again, f holds the answer alone;
+// for conflict there is none.
+func (m *Memory) begin(order wechat.Request) (f *flight, t turn, before past) {
+	id, sum := idOf(order), order.Fingerprint()
+	fingerprint := digest(sum[:])
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
+	now := time.Since(m.start)
 	m.expire(now)
 
-	if known := m.orders[id]; known != nil && (known.inFlight() || now.Before(known.forget)) {
-		same, cancelled := known.fingerprint == fingerprint, m.cancelled(id)
+	if f = m.flights[id]; f != nil {
 		switch {
-		case !same && (known.inFlight() || known.stands() || known.past.doubt):
-			return known, conflict, past{}
-		case known.inFlight() && cancelled && !known.takingBack:
-			return known, later, past{}
-		case known.inFlight():
-			return known, shared, past{}
-		case known.stands() && (!cancelled || known.answer.Problem == TakenBack):
-			return known, again, past{}
+		case f.fingerprint != fingerprint:
+			return nil, conflict, past{}
+		case m.cancelled(id) && !f.takingBack:
+			return f, later, past{}
+		default:
+			return f, shared, past{}
+		}
+	}
+	if known, ok := m.settled.get(id); ok && now < known.forget {
+		stands := known.answer.stands()
+		switch {
+		case known.fingerprint != fingerprint && (stands || known.past.doubt):
+			return nil, conflict, past{}
+		case stands && (!m.cancelled(id) || known.answer.Problem == TakenBack):
+			return &flight{answer: known.answer}, again, past{}
 		}
 		before = known.past
 	}
-	m.drop(m.orders[id])
-	r = &remembered{
-		id: id, takesBack: cancelledBy(order), amount: order.Amount(), fingerprint: fingerprint, past: before, done: make(chan struct{}),
+	m.drop(id)
+	f = &flight{id: id, fingerprint: fingerprint, past: before, done: make(chan struct{})}
+	m.flights[id] = f
+	if pay, ok := cancelledBy(order); ok {
+		m.cancels[pay] = append(m.cancels[pay], cancel{id, order.Amount()})
+		m.takesBack[id] = pay
 	}
-	m.orders[id] = r
-	if r.takesBack != nil {
-		m.cancels[*r.takesBack] = append(m.cancels[*r.takesBack], r)
-	}
-	return r, first, before
+	return f, first, before
 }
 
 // settle gives the order's answer to all who wait for it, and remembers it for a
 // while if later calls depend on it.
-func (m *Memory) settle(r *remembered, answer Answer, replay time.Duration) {
+func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r.answer = answer
-	close(r.done)
+	f.answer = answer
+	close(f.done)
+	delete(m.flights, f.id)
 	switch answer.Outcome {
 	case Applied, AlreadyApplied, Duplicate:
-		r.past = past{known: true}
+		f.past = past{known: true}
 	case Unknown:
-		r.past.doubt = true
+		f.past.doubt = true
 	case Rejected: // which is said only where nothing earlier speaks against it
-		r.past = past{}
+		f.past = past{}
 	case NotSent: // as before
 	}
-	if replay == 0 || !r.stands() && r.past == (past{}) {
-		m.drop(r)
+	if replay == 0 || !answer.stands() && f.past == (past{}) {
+		m.drop(f.id)
 		return
 	}
-	r.forget = time.Now().Add(replay)
-	r.place = m.settled.PushBack(r)
-	for m.settled.Len() > maxRemembered {
-		m.drop(m.settled.Front().Value.(*remembered))
+	if !answer.stands() {
+		answer = Answer{Outcome: answer.Outcome}
+	}
+	now := time.Since(m.start)
+	forget := now + min(replay, math.MaxInt64-now)
+	m.settled.add(f.id, remembered{f.fingerprint, f.past, answer, forget})
+	if m.settled.count > maxRemembered {
+		m.drop(m.settled.oldest().id)
 	}
 }
 
 // takeBack notes that the order is being cancelled by ourselves.
-func (m *Memory) takeBack(r *remembered) {
+func (m *Memory) takeBack(f *flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r.takingBack = true
+	f.takingBack = true
 }
 
 // spent tells whether WeChat may know the number of an order for another reason than an
@@ -175,30 +192,32 @@ func (m *Memory) takeBack(r *remembered) {
 // proves nothing. A number is one for all APIs, so another one may have used it up; a
 // cancel tells of its pay, which may be forgotten. Only v1's cancelpay has no number of
 // its own: it names a pay's.
-func (m *Memory) spent(id orderID) bool {
-	if id.api == wechat.CancelPay {
+func (m *Memory) spent(order wechat.Request) bool {
+	own := order.Endpoint().API
+	if own == wechat.CancelPay {
 		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(wechat.APIs, func(api *wechat.API) bool {
-		return m.cancelled(id.under(api)) || api != id.api && m.orders[id.under(api)] != nil
+		id := idUnder(order, api, order.BillNo())
+		return m.cancelled(id) || api != own && m.knows(id)
 	})
 }
 
 // returned tells whether an order of that many coins is known to be taken back, all of
 // them.
-func (m *Memory) returned(id orderID, amount int64) bool {
+func (m *Memory) returned(id digest, amount int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var sum int64
-	for _, cancel := range m.cancels[id] {
+	for _, c := range m.cancels[id] {
 		switch {
-		case !cancel.gaveBack():
-		case cancel.amount == 0:
+		case !m.gaveBack(c):
+		case c.amount == 0:
 			return true
 		default:
-			if sum += cancel.amount; sum >= amount {
+			if sum += c.amount; sum >= amount {
 				return true
 			}
 		}
@@ -208,39 +227,39 @@ func (m *Memory) returned(id orderID, amount int64) bool {
 
 // gaveBack tells whether a cancel is known to have given back what it names. That the
 // number of a refund is in use says nothing about its pay and amount.
-func (r *remembered) gaveBack() bool {
-	return !r.inFlight() && r.past == past{known: true} && (r.amount == 0 || r.answer.Outcome != Duplicate)
+// Like all that follow, it is called with mu held.
+func (m *Memory) gaveBack(c cancel) bool {
+	known, _ := m.settled.get(c.id) // of one in flight nothing is known
+	return known.past == past{known: true} && (c.amount == 0 || known.answer.Outcome != Duplicate)
 }
 
 // cancelled tells whether an order has been cancelled, even in part, or may have been.
-// Like expire and drop, it is called with mu held.
-func (m *Memory) cancelled(id orderID) bool { return len(m.cancels[id]) > 0 }
+func (m *Memory) cancelled(id digest) bool { return len(m.cancels[id]) > 0 }
+
+// knows tells whether there is an order of that ID.
+func (m *Memory) knows(id digest) bool {
+	_, settled := m.settled.get(id)
+	return settled || m.flights[id] != nil
+}
 
 // expire forgets what is old. Where replay was changed, some of it stays a little
 // longer and is passed over.
-func (m *Memory) expire(now time.Time) {
-	for front := m.settled.Front(); front != nil; front = m.settled.Front() {
-		r := front.Value.(*remembered)
-		if now.Before(r.forget) {
-			return
-		}
-		m.drop(r)
+func (m *Memory) expire(now time.Duration) {
+	for r := m.settled.oldest(); r != nil && now >= r.forget; r = m.settled.oldest() {
+		m.drop(r.id)
 	}
 }
 
-func (m *Memory) drop(r *remembered) {
-	if r == nil {
+// drop forgets an order that is not in flight, if it is known.
+func (m *Memory) drop(id digest) {
+	m.settled.drop(id)
+	pay, ok := m.takesBack[id]
+	if !ok {
 		return
 	}
-	if r.place != nil {
-		m.settled.Remove(r.place)
-	}
-	delete(m.orders, r.id)
-	if r.takesBack == nil {
-		return
-	}
-	others := slices.DeleteFunc(m.cancels[*r.takesBack], func(c *remembered) bool { return c == r })
-	if m.cancels[*r.takesBack] = others; len(others) == 0 {
-		delete(m.cancels, *r.takesBack)
+	delete(m.takesBack, id)
+	others := slices.DeleteFunc(m.cancels[pay], func(c cancel) bool { return c.id == id })
+	if m.cancels[pay] = others; len(others) == 0 {
+		delete(m.cancels, pay)
 	}
 }

@@ -1,7 +1,11 @@
 package payment
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +29,7 @@ func TestTheOldestOrdersAreForgottenForNewOnes(t *testing.T) {
 		require.Equal(t, first, turn)
 		m.settle(r, Answer{Outcome: Applied}, time.Hour)
 	}
-	require.Len(t, m.orders, maxRemembered)
+	require.EqualValues(t, maxRemembered, m.settled.count)
 	_, turn, _ := m.begin(orderNumbered(t, 10))
 	require.Equal(t, again, turn)
 	_, turn, _ = m.begin(orderNumbered(t, 9))
@@ -42,10 +46,10 @@ func refundNumbered(t *testing.T, n int) wechat.Request {
 func TestWhatIsForgottenOfACancelIsForgottenOfItsPay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()
-		pay := *cancelledBy(refundNumbered(t, 0))
+		pay, _ := cancelledBy(refundNumbered(t, 0))
 		for n, answer := range []Answer{{Outcome: Applied}, {Outcome: Rejected}, {Outcome: Unknown}, {Outcome: NotSent}} {
 			r, _, _ := m.begin(refundNumbered(t, n))
-			require.Contains(t, m.cancels[pay], r, "though it is in flight")
+			require.Contains(t, m.cancels[pay], cancel{r.id, 1}, "though it is in flight")
 			m.settle(r, answer, time.Duration(n+1)*time.Minute)
 		}
 		require.Len(t, m.cancels[pay], 2, "that of which nothing is to be known is not remembered")
@@ -58,13 +62,15 @@ func TestWhatIsForgottenOfACancelIsForgottenOfItsPay(t *testing.T) {
 		time.Sleep(time.Hour)
 		m.begin(orderNumbered(t, 1))
 		require.Empty(t, m.cancels)
-		require.Len(t, m.orders, 1)
+		require.Empty(t, m.takesBack)
+		require.Zero(t, m.settled.count)
+		require.Len(t, m.flights, 1)
 	})
 }
 
 func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 	m := NewMemory()
-	pay := *cancelledBy(refundNumbered(t, 0))
+	pay, _ := cancelledBy(refundNumbered(t, 0))
 	for n, c := range []struct {
 		outcome  Outcome
 		returned bool
@@ -78,6 +84,32 @@ func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 	require.Equal(t, first, turn)
 	require.False(t, m.returned(pay, 4), "what is sent again has not been answered")
 	require.False(t, m.returned(idOf(refundNumbered(t, 0)), 0))
+}
+
+func TestWhatEarlierCallsWereToldAddsUp(t *testing.T) {
+	m := NewMemory()
+	pay, _ := cancelledBy(refundNumbered(t, 0))
+	told := past{}
+	for _, c := range []struct {
+		outcome Outcome
+		told    past
+	}{
+		{Unknown, past{doubt: true}},
+		{NotSent, past{doubt: true}},
+		{Duplicate, past{known: true}},
+		{Unknown, past{doubt: true, known: true}},
+		{NotSent, past{doubt: true, known: true}},
+		{Rejected, past{}},
+	} {
+		r, turn, before := m.begin(refundNumbered(t, 0))
+		require.Equal(t, first, turn)
+		require.Equal(t, told, before)
+		m.settle(r, Answer{Outcome: c.outcome}, time.Hour)
+		require.False(t, m.returned(pay, 1), "that its number is in use and may be ours proves nothing")
+		told = c.told
+	}
+	_, _, before := m.begin(refundNumbered(t, 0))
+	require.Equal(t, told, before)
 }
 
 func TestAnOrderInFlightIsNeverForgotten(t *testing.T) {
@@ -106,4 +138,123 @@ func TestAShorterReplayIsKeptBehindALongerOne(t *testing.T) {
 		_, turn, _ = m.begin(orderNumbered(t, 0))
 		require.Equal(t, again, turn)
 	})
+}
+
+func TestAnAnswerIsGivenAgainAsItWasHoweverItIsKept(t *testing.T) {
+	m := NewMemory()
+	answers := []Answer{
+		{Outcome: Applied, Attempts: 1, Status: 200, ContentType: "application/json; encoding=utf-8", Body: []byte(`{"errcode":0,"errmsg":"ok"}`)},
+		{Outcome: AlreadyApplied, Attempts: 3, Errcode: 90012, Status: 503, ContentType: "text/plain", Body: bytes.Repeat([]byte("a"), 10_000)},
+		Own(TakenBack, Detail{Message: "the end was unknown", BillNo: "b2", Attempts: 4, Cause: errors.New("reset")}),
+	}
+	for n, answer := range answers {
+		f, _, _ := m.begin(orderNumbered(t, n))
+		m.settle(f, answer, time.Hour)
+		require.Equal(t, answer, f.answer, "whoever waits gets it, too")
+	}
+	for n, answer := range answers {
+		for range 2 {
+			f, turn, _ := m.begin(orderNumbered(t, n))
+			require.Equal(t, again, turn)
+			require.Equal(t, answer, f.answer)
+		}
+	}
+}
+
+func TestOfAnAnswerThatIsNotGivenAgainOnlyTheOutcomeIsKept(t *testing.T) {
+	m := NewMemory()
+	for n, outcome := range []Outcome{Duplicate, Unknown} {
+		f, _, _ := m.begin(orderNumbered(t, n))
+		m.settle(f, Own(OutcomeUnknown, Detail{Outcome: outcome, Attempts: 7, Cause: errors.New("reset")}), time.Hour)
+		known, ok := m.settled.get(f.id)
+		require.True(t, ok)
+		require.Equal(t, Answer{Outcome: outcome}, known.answer)
+		require.Equal(t, outcome, f.answer.Outcome)
+		require.NotEmpty(t, f.answer.Body, "for whoever waits")
+	}
+}
+
+func TestAnOrderThatIsSettledAgainIsTheLastToBeForgotten(t *testing.T) {
+	m := NewMemory()
+	settle := func(n int, outcome Outcome) {
+		f, turn, _ := m.begin(orderNumbered(t, n))
+		require.Equal(t, first, turn)
+		m.settle(f, Answer{Outcome: outcome}, time.Hour)
+	}
+	settle(0, Unknown)
+	for n := range maxRemembered - 1 {
+		settle(n+1, Applied)
+	}
+	settle(0, Applied)
+	require.EqualValues(t, maxRemembered, m.settled.count, "it is not remembered twice")
+	settle(maxRemembered, Applied)
+	_, turn, _ := m.begin(orderNumbered(t, 0))
+	require.Equal(t, again, turn)
+	_, turn, _ = m.begin(orderNumbered(t, 1))
+	require.Equal(t, first, turn)
+}
+
+func TestAReplayWithoutEndIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		time.Sleep(time.Hour)
+		f, _, _ := m.begin(orderNumbered(t, 0))
+		m.settle(f, Answer{Outcome: Applied}, math.MaxInt64)
+		time.Sleep(time.Hour)
+		_, turn, _ := m.begin(orderNumbered(t, 0))
+		require.Equal(t, again, turn)
+	})
+}
+
+func TestAFullMemoryIsGivenBackOnceAllIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		before := heap()
+		for n := range maxRemembered {
+			f, _, _ := m.begin(orderNumbered(t, n))
+			m.settle(f, Answer{Outcome: Applied}, time.Hour)
+		}
+		require.Greater(t, heap()-before, int64(10<<20))
+		time.Sleep(time.Hour)
+		m.begin(orderNumbered(t, 0))
+		require.Less(t, heap()-before, int64(1<<20))
+		runtime.KeepAlive(m)
+	})
+}
+
+// heap returns how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestOrdersThatDifferInAnythingThatNumbersGoByAreTold(t *testing.T) {
+	request := func(api *wechat.API, env wechat.Environment, body string) digest {
+		r, err := wechat.Decode(wechat.At(api, env), []byte(body))
+		require.NoError(t, err)
+		return idOf(r)
+	}
+	const v1 = `{"appid":"wx1","openid":"o1","amt":1,"bill_no":"b1"}`
+	v2 := func(openid, zone, billNo string) string {
+		return fmt.Sprintf(`{"appid":"wx1","openid":%q,"zone_id":%q,"amount":1,"bill_no":%q}`, openid, zone, billNo)
+	}
+	ids := []digest{
+		request(wechat.Pay, wechat.Official, v1),
+		request(wechat.Pay, wechat.Sandbox, v1),
+		request(wechat.Pay, wechat.Official, `{"appid":"wx2","openid":"o1","amt":1,"bill_no":"b1"}`),
+		request(wechat.Pay, wechat.Official, `{"appid":"wx1","openid":"o1","amt":1,"bill_no":"b2"}`),
+		request(wechat.Present, wechat.Official, `{"appid":"wx1","openid":"o1","present_counts":1,"bill_no":"b1"}`),
+		request(wechat.CancelPay, wechat.Official, `{"appid":"wx1","openid":"o1","bill_no":"b1"}`),
+		request(wechat.PayV2, wechat.Official, v2("o1", "1", "1b")),
+		request(wechat.PayV2, wechat.Official, v2("o1", "11", "b")),
+		request(wechat.PayV2, wechat.Official, v2("o11", "1", "b")),
+		request(wechat.PresentV2, wechat.Official, v2("o1", "1", "1b")),
+	}
+	for i, id := range ids {
+		require.NotContains(t, ids[:i], id, i)
+	}
+	require.Equal(t, ids[0], request(wechat.Pay, wechat.Official, `{"appid":"wx1","openid":"o2","amt":2,"bill_no":"b1"}`),
+		"in v1 a number is one for all players")
 }

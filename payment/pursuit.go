@@ -165,7 +165,7 @@ func (u *pursuit) mayBeDone() bool {
 // isOurs tells whether an order that WeChat says was done before was done by an
 // attempt whose end was not seen.
 func (u *pursuit) isOurs() bool {
-	return u.doubt && !u.before.known && !u.processor.Memory.spent(idOf(u.order))
+	return u.doubt && !u.before.known && !u.processor.Memory.spent(u.order)
 }
 
 // judge tells what WeChat's last answer means, given what may have happened before.
