@@ -2,11 +2,7 @@
 
 package direct
 
-import (
-	"errors"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 const canAsk = true
 
@@ -15,9 +11,9 @@ const canAsk = true
 func (w *wire) silent() bool {
 	silent := false
 	err := w.socket.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		silent = errors.Is(err, unix.EAGAIN)
+		sockets := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // numbers of open files are small
+		n, err := unix.Poll(sockets[:], 0)
+		silent = n == 0 && err == nil
 	})
 	return err == nil && silent
 }
