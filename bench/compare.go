@@ -41,7 +41,10 @@ type results map[string]map[string][]measure
 // compare measures every contender in every scenario, in several rounds: what happens
 // on the machine meanwhile happens to all of them.
 func (l *lab) compare(ctx context.Context, o options) (results, error) {
-	present := l.present(ctx, o)
+	present, err := l.present(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	all := make(results)
 	for _, s := range scenarios {
 		all[s.name] = make(map[string][]measure)

@@ -20,8 +20,9 @@ import (
 // contender is what the load can call.
 type contender struct {
 	name    string
-	signs   bool // WeChat may verify
-	sidecar bool // answers say their outcome
+	signs   bool   // WeChat may verify
+	sidecar bool   // answers say their outcome
+	command string // the Go package of its program, "" where it is none
 	config  string
 	lines   string // of the midas block, where the contender is a sidecar
 	halved  bool   // with as many CPUs as the sidecar takes, which leaves half to others
@@ -31,6 +32,7 @@ type contender struct {
 const (
 	nameDirect = "direct"
 	nameCaddy  = "caddy"
+	nameFloor  = "floor"
 	nameNginx  = "nginx"
 	nameLua    = "nginx+lua"
 )
@@ -39,13 +41,19 @@ const (
 // with other lines in its midas block, such as "transport http { … }".
 var contenders = []contender{
 	{name: nameDirect},
-	{name: nameCaddy, config: "caddy.Caddyfile"},
-	{name: "caddy, half the CPUs", config: "caddy.Caddyfile", halved: true},
-	{name: "midas-sidecar", config: "sidecar.Caddyfile", signs: true, sidecar: true},
-	{name: "midas-sidecar, transport http", config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
+	{name: nameCaddy, command: commandCaddy, config: "caddy.Caddyfile"},
+	{name: "caddy, half the CPUs", command: commandCaddy, config: "caddy.Caddyfile", halved: true},
+	{name: nameFloor, command: "midas-sidecar/bench/floor", config: "floor.Caddyfile"},
+	{name: "midas-sidecar", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true},
+	{name: "midas-sidecar, transport http", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
 	{name: nameNginx, config: "nginx.conf"},
 	{name: nameLua, config: "nginx.conf", signs: true},
 }
+
+const (
+	commandCaddy   = "github.com/caddyserver/caddy/v2/cmd/caddy"
+	commandSidecar = "midas-sidecar/cmd/midas-sidecar"
+)
 
 // firstSidecar returns the first that is wanted.
 func (o options) firstSidecar() (c contender, ok bool) {
@@ -204,12 +212,9 @@ func (l *lab) start(ctx context.Context, c contender, apps, players int) (*proxy
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	args := []string{l.binary, "run", "--config", file, "--adapter", "caddyfile"}
-	switch {
-	case c.isNginx():
+	args := []string{l.programs[c.command], "run", "--config", file, "--adapter", "caddyfile"}
+	if c.isNginx() {
 		args = []string{l.nginx, "-e", "stderr", "-p", dir, "-c", "nginx.conf"}
-	case !c.sidecar:
-		args[0] = l.caddy
 	}
 	command := l.proxyCPUs.command(ctx, args[0], args[1:]...)
 	// Caddy keeps its files where these say.

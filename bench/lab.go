@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -13,14 +14,13 @@ import (
 
 // lab has all that a measurement needs, and runs.
 type lab struct {
-	dir    string
-	binary string // of the sidecar
-	caddy  string // Caddy's own
-	places places
-	family string // of the API, which all payments are of
-	serve  *part  // WeChat and Vault
-	load   *part
-	log    io.Writer
+	dir      string
+	programs map[string]string // the files of the contenders', by their packages
+	places   places
+	family   string // of the API, which all payments are of
+	serve    *part  // WeChat and Vault
+	load     *part
+	log      io.Writer
 
 	proxyCPUs, otherCPUs pins
 	unpinned             string // why nothing is pinned
@@ -38,7 +38,7 @@ func newLab(ctx context.Context, pin bool, family string, log io.Writer) (*lab, 
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, binary: filepath.Join(dir, "midas-sidecar"), caddy: filepath.Join(dir, "caddy"), family: family, log: log, skipped: make(map[string]string)}
+	l := &lab{dir: dir, programs: make(map[string]string), family: family, log: log, skipped: make(map[string]string)}
 	if err := l.open(ctx, pin); err != nil {
 		l.close()
 		return nil, err
@@ -58,12 +58,6 @@ func (l *lab) open(ctx context.Context, pin bool) error {
 	l.files = openFiles(2*mostConnections + spareFiles)
 	l.nginx, l.nginxModules, l.nginxVersion = findNginx(ctx)
 
-	if err := l.build(ctx, "midas-sidecar/cmd/midas-sidecar", l.binary); err != nil {
-		return err
-	}
-	if err := l.build(ctx, "github.com/caddyserver/caddy/v2/cmd/caddy", l.caddy); err != nil {
-		return err
-	}
 	var err error
 	if l.serve, err = startPart(ctx, partServe, l.otherCPUs); err != nil {
 		return err
@@ -75,14 +69,19 @@ func (l *lab) open(ctx context.Context, pin bool) error {
 	return err
 }
 
-// build compiles a command as its releases are.
-func (l *lab) build(ctx context.Context, command, file string) error {
-	fmt.Fprintf(l.log, "Building %s.\n", filepath.Base(file))
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, command) //nolint:gosec // nothing of it comes from outside
+// build compiles the program of a contender as releases are, once.
+func (l *lab) build(ctx context.Context, c contender) error {
+	if c.command == "" || l.programs[c.command] != "" {
+		return nil
+	}
+	file := filepath.Join(l.dir, path.Base(c.command))
+	fmt.Fprintf(l.log, "Building %s.\n", path.Base(c.command))
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, c.command) //nolint:gosec // nothing of it comes from outside
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w: %s", command, err, said)
+		return fmt.Errorf("building %s: %w: %s", c.command, err, said)
 	}
+	l.programs[c.command] = file
 	return nil
 }
 
@@ -97,7 +96,7 @@ func (l *lab) close() {
 
 // present returns the contenders that are wanted and can run here, and says which
 // cannot.
-func (l *lab) present(ctx context.Context, o options) (present []contender) {
+func (l *lab) present(ctx context.Context, o options) (present []contender, err error) {
 	for _, c := range contenders {
 		if c.name != nameDirect && c.name != nameCaddy && !o.only.MatchString(c.name) {
 			continue
@@ -107,9 +106,12 @@ func (l *lab) present(ctx context.Context, o options) (present []contender) {
 			fmt.Fprintf(l.log, "Without %s: %s.\n", c.name, why)
 			continue
 		}
+		if err := l.build(ctx, c); err != nil {
+			return nil, err
+		}
 		present = append(present, c)
 	}
-	return present
+	return present, nil
 }
 
 // behave makes WeChat answer in a manner, and returns what it has seen till now.

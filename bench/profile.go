@@ -49,7 +49,7 @@ func (l *lab) profile(ctx context.Context, o options) (top string, err error) {
 	if err := <-fetched; err != nil {
 		return "", fmt.Errorf("fetching the profile: %w", err)
 	}
-	said, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", fmt.Sprintf("-nodecount=%d", topOf), l.binary, file).Output() //nolint:gosec // nothing of it comes from outside
+	said, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", fmt.Sprintf("-nodecount=%d", topOf), l.programs[c.command], file).Output() //nolint:gosec // nothing of it comes from outside
 	if err != nil {
 		return "", fmt.Errorf("reading the profile: %w", err)
 	}

@@ -70,9 +70,9 @@ func (r report) names(scenario string) (names []string) {
 func (r report) writeTargets(text *strings.Builder) {
 	for _, sidecar := range r.sidecars() {
 		fmt.Fprintf(text, "## Targets: %s\n\n", sidecar)
-		rows := [][]string{{"", "target", "measured", ""}}
+		rows := [][]string{{"", "target", "measured", "floor", ""}}
 		for _, t := range r.targets(sidecar) {
-			rows = append(rows, []string{t.what, t.want, t.got, t.verdict})
+			rows = append(rows, []string{t.what, t.want, t.got, t.floor, t.verdict})
 		}
 		writeTable(text, rows)
 	}
@@ -183,7 +183,7 @@ func (r report) writeMachine(text *strings.Builder) {
 		fmt.Sprintf("%d round(s), %s each measurement after %s that do not count; in each round and scenario the contenders take turns in random order", r.rounds, r.seconds, min(warming, r.seconds)),
 		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
-		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
+		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `floor` is a handler for Caddy that passes bodies on by the sidecar's transport and does nothing else, the least that a payment can cost there; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
 		"midas-sidecar takes half of the CPUs by itself, and `caddy, half the CPUs` as many; all others take what there is",
 		"the payments are of " + r.options.family + ": `POST " + familyOf(r.options.family).path + "`",
 		"upstream is plain HTTP: TLS would cost all of them the same",

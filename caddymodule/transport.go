@@ -15,7 +15,7 @@ import (
 
 // defaultIdle is how many idle connections are kept for each host. Caddy's 32 would
 // make a busier sidecar dial all the time.
-const defaultIdle = 1000
+const defaultIdle = 10_000
 
 // defaultMaxHeader is how many bytes an answer's header may have: WeChat's have a few
 // hundred, and net/http would take 10 MiB.

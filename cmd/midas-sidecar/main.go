@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	leaveCPUs()
+	beFrugal()
 	if err := harden(); err != nil {
 		// Whoever runs it where that is forbidden wants it to run all the same.
 		caddy.Log().Warn("memory is not kept out of core dumps", zap.Error(err))
