@@ -152,6 +152,9 @@ func (r results) added(scenario, contender string, of property) (float64, bool) 
 // addedRatio compares what two contenders add.
 func (r results) addedRatio(scenario, contender, other string, of property) (float64, bool) {
 	return r.pairs(scenario, contender, other, func(a, b, direct measure) (float64, float64) {
+		if of(a) <= of(direct) {
+			return 0, 0 // noise as much as a divisor of nothing
+		}
 		return of(a) - of(direct), of(b) - of(direct)
 	})
 }

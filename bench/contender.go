@@ -25,13 +25,14 @@ type contender struct {
 	command string // the Go package of its program, "" where it is none
 	config  string
 	lines   string // of the midas block, where the contender is a sidecar
-	halved  bool   // with as many CPUs as the sidecar takes, which leaves half to others
+	frugal  bool   // takes as little of the machine as the sidecar does by itself
 	admin   bool   // with Caddy's admin API, which shows profiles
 }
 
 const (
 	nameDirect = "direct"
 	nameCaddy  = "caddy"
+	nameFrugal = "caddy, as frugal"
 	nameFloor  = "floor"
 	nameNginx  = "nginx"
 	nameLua    = "nginx+lua"
@@ -42,8 +43,8 @@ const (
 var contenders = []contender{
 	{name: nameDirect},
 	{name: nameCaddy, command: commandCaddy, config: "caddy.Caddyfile"},
-	{name: "caddy, half the CPUs", command: commandCaddy, config: "caddy.Caddyfile", halved: true},
-	{name: nameFloor, command: "midas-sidecar/bench/floor", config: "floor.Caddyfile"},
+	{name: nameFrugal, command: commandCaddy, config: "caddy.Caddyfile", frugal: true},
+	{name: nameFloor, command: "midas-sidecar/bench/floor", config: "floor.Caddyfile", frugal: true},
 	{name: "midas-sidecar", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true},
 	{name: "midas-sidecar, transport http", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
 	{name: nameNginx, config: "nginx.conf"},
@@ -218,10 +219,7 @@ func (l *lab) start(ctx context.Context, c contender, apps, players int) (*proxy
 	}
 	command := l.proxyCPUs.command(ctx, args[0], args[1:]...)
 	// Caddy keeps its files where these say.
-	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
-	if c.halved {
-		command.Env = append(command.Env, fmt.Sprintf("GOMAXPROCS=%d", max(1, l.workers/2)))
-	}
+	command.Env = append(l.environment(c), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	// A log goes to a file, as a service's would.
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -249,6 +247,26 @@ func (l *lab) start(ctx context.Context, c contender, apps, players int) (*proxy
 		return nil, fmt.Errorf("starting %s: %w; its log ends: %s", c.name, err, tail(log.Name()))
 	}
 	return p, nil
+}
+
+// environment is what a contender finds, whatever the benchmark itself was told about
+// CPUs and memory.
+func (l *lab) environment(c contender) []string {
+	environment := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "GOMAXPROCS=") || strings.HasPrefix(v, "GOGC=")
+	})
+	if c.frugal {
+		environment = append(environment, fmt.Sprintf("GOMAXPROCS=%d", l.cpusOf(c)), "GOGC=50")
+	}
+	return environment
+}
+
+// cpusOf is how many CPUs a contender uses.
+func (l *lab) cpusOf(c contender) int {
+	if c.frugal || c.sidecar {
+		return max(1, l.workers/2)
+	}
+	return l.workers
 }
 
 // listens waits until the proxy does.

@@ -127,7 +127,7 @@ func (l *lab) behave(m manner) (counters, error) {
 type measure struct {
 	PerSecond float64
 	CPU       float64 // seconds of the proxy for 1,000 payments
-	Busy      float64 // share of the proxy's CPUs that it used
+	Busy      float64 // share of the CPUs that the proxy uses
 	RSS       float64 // MB, after it
 	Reuse     float64 // share of the payments that needed no new connection
 	Vault     int64   // calls to Vault
@@ -173,7 +173,7 @@ func (l *lab) do(ctx context.Context, p *proxy, j job, m manner) (measure, error
 	payments := float64(max(result.seen.Payments, 1))
 	result.PerSecond = float64(result.outcome.Payments) / max(result.outcome.Seconds, 1e-9)
 	result.CPU = cpu.Seconds() / payments * 1000
-	result.Busy = cpu.Seconds() / took.Seconds() / float64(l.workers)
+	result.Busy = cpu.Seconds() / took.Seconds() / float64(l.cpusOf(p.contender))
 	result.RSS = rssOf(p.pid)
 	result.Reuse = 1 - float64(result.seen.Connections)/payments
 	result.Vault = result.seen.VaultCalls

@@ -94,7 +94,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		command: strings.Join(append([]string{"go run ./bench"}, args...), " "),
 	}
 	if *quick {
-		o.rounds, o.seconds, o.sizes = 1, 300*time.Millisecond, quickSizes
+		o.rounds, o.seconds, o.sizes = 1, 100*time.Millisecond, quickSizes
 	}
 	return o, nil
 }

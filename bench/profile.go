@@ -53,7 +53,8 @@ func (l *lab) profile(ctx context.Context, o options) (top string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the profile: %w", err)
 	}
-	_, table, _ := strings.Cut(string(said), "total\n") // behind "Showing nodes accounting for …"
+	_, table, _ := strings.Cut(string(said), "nodes out of")
+	_, table, _ = strings.Cut(table, "\n")
 	return strings.TrimRight(table, "\n"), nil
 }
 

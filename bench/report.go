@@ -70,9 +70,9 @@ func (r report) names(scenario string) (names []string) {
 func (r report) writeTargets(text *strings.Builder) {
 	for _, sidecar := range r.sidecars() {
 		fmt.Fprintf(text, "## Targets: %s\n\n", sidecar)
-		rows := [][]string{{"", "target", "measured", "floor", ""}}
+		rows := [][]string{{"", "target", "measured", "", "floor", nameFrugal}}
 		for _, t := range r.targets(sidecar) {
-			rows = append(rows, []string{t.what, t.want, t.got, t.floor, t.verdict})
+			rows = append(rows, []string{t.what, t.want, t.got, t.verdict, t.floor, t.frugal})
 		}
 		writeTable(text, rows)
 	}
@@ -80,7 +80,7 @@ func (r report) writeTargets(text *strings.Builder) {
 
 func (r report) writeThroughput(text *strings.Builder) {
 	text.WriteString("## Throughput\n\nEach connection pays again as soon as it has its answer. \"Verified\" means that WeChat checks both signatures and the\n" +
-		"access_token, \"CPU\" is seconds of the proxy for 1,000 payments, \"busy\" the share of the proxy's CPUs that it used: where that is well\n" +
+		"access_token, \"CPU\" is seconds of the proxy for 1,000 payments, \"busy\" the share of the CPUs that it uses at all: where that is well\n" +
 		"below 100%, the throughput was bounded by what calls it, and only CPU compares. All figures are medians of the rounds,\n" +
 		"\"× Caddy\" of the ratios within a round.\n\n")
 	for _, s := range scenarios {
@@ -165,7 +165,7 @@ func (r report) writeProfile(text *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(text, "## Profile\n\nWhere the sidecar's CPU goes while 16 connections pay: the top %d.\n\n```\n%s\n```\n\n", topOf, r.top)
-	if before, err := os.ReadFile(r.before); err == nil {
+	if before, err := os.ReadFile(r.before); err == nil && r.options.family == apiFamilies[0].name {
 		fmt.Fprintf(text, "Before the work on its speed:\n\n```\n%s\n```\n\n", strings.TrimSpace(string(before)))
 	}
 }
@@ -183,8 +183,8 @@ func (r report) writeMachine(text *strings.Builder) {
 		fmt.Sprintf("%d round(s), %s each measurement after %s that do not count; in each round and scenario the contenders take turns in random order", r.rounds, r.seconds, min(warming, r.seconds)),
 		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
-		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `floor` is a handler for Caddy that passes bodies on by the sidecar's transport and does nothing else, the least that a payment can cost there; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
-		"midas-sidecar takes half of the CPUs by itself, and `caddy, half the CPUs` as many; all others take what there is",
+		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `floor` is a handler for Caddy that passes bodies on by the sidecar's transport and does nothing else, the least that a payment can cost there with so much of the machine; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
+		"midas-sidecar takes half of the CPUs by itself and collects garbage at 50% (GOGC); `caddy, as frugal` and `floor` are told to; the other proxies take what there is, and the load and what stands in for WeChat half of the CPUs each",
 		"the payments are of " + r.options.family + ": `POST " + familyOf(r.options.family).path + "`",
 		"upstream is plain HTTP: TLS would cost all of them the same",
 	}

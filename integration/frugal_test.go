@@ -2,6 +2,8 @@ package integration
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,7 +18,7 @@ func TestHalfOfTheCPUsAreLeftToTheGameServer(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "") // so that it is put back
 	require.NoError(t, os.Unsetenv("GOMAXPROCS"))
 	// The limit of a container is a share of its own.
-	requireStartsWith(t, fmt.Sprintf("Leaving GOMAXPROCS=%d:|determined from CPU quota", max(1, runtime.NumCPU()/2)))
+	requireStartsWith(t, fmt.Sprintf("Leaving GOMAXPROCS=%d:|determined from CPU quota|using minimum allowed GOMAXPROCS", max(1, runtime.NumCPU()/2)))
 }
 
 func TestTheEnvironmentSaysHowManyCPUsToUse(t *testing.T) {
@@ -31,4 +33,19 @@ func requireStartsWith(t *testing.T, line string) {
 	require.NoError(t, os.WriteFile(file, []byte("{\n\tadmin off\n\tpersist_config off\n}\n"), 0o600))
 	p, said := run(t, "run", "--config", file), regexp.MustCompile(line)
 	require.Eventually(t, func() bool { return said.MatchString(p.output.String()) }, 20*time.Second, 10*time.Millisecond)
+}
+
+func TestTheSidecarCollectsGarbageEarlyUnlessTheEnvironmentSaysOtherwise(t *testing.T) {
+	for set, percent := range map[string]string{"": "50", "150": "150"} {
+		t.Setenv("GOGC", set)
+		admin, file := "127.0.0.1:"+freePort(t), filepath.Join(t.TempDir(), "Caddyfile")
+		require.NoError(t, os.WriteFile(file, []byte("{\n\tadmin "+admin+"\n\tpersist_config off\n}\n"), 0o600))
+		run(t, "run", "--config", file).waitFor(t, "http://"+admin+"/metrics")
+		res, err := http.Get("http://" + admin + "/metrics")
+		require.NoError(t, err)
+		metrics, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		require.NoError(t, err)
+		require.Contains(t, string(metrics), "\ngo_gc_gogc_percent "+percent+"\n")
+	}
 }
