@@ -29,9 +29,10 @@ reproducible: ## Build what is here in two other places, once from an empty cach
 sbom: build ## List the modules in ./midas-sidecar, as CycloneDX, in sbom.json
 	$(GO) version -m midas-sidecar | awk -f .ci/sbom.awk > sbom.json
 
+# The integration tests take longest, so they begin first.
 test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
-	$(GO) test $(RACE) -timeout 15m ./...
+	$(GO) test $(RACE) -timeout 15m ./integration ./...
 	$(GO) test -run Allocates ./signer
 	$(GO) test -run 'NoAnswerLies|Orders' -v ./payment
 
@@ -43,7 +44,7 @@ bench: ## Measure what the sidecar costs next to Caddy and nginx: bench/RESULTS.
 	$(GO) run ./bench $(BENCHFLAGS)
 
 microbench: ## Run the Go benchmarks
-	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule ./credentials
+	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule ./credentials ./payment ./direct
 
 histories: ## Judge N (default a million) random histories of payments by the books
 	$(GO) test -run NoAnswerLies -v -timeout 6h ./payment -args -histories $(or $(N),1000000)

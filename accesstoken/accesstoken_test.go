@@ -3,11 +3,7 @@ package accesstoken_test
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,11 +11,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/accesstoken"
 	"midas-sidecar/secrets"
+	"midas-sidecar/secrets/secretstest"
 	"midas-sidecar/wechat"
 )
 
@@ -362,23 +357,9 @@ func TestATokenInUseNeverShowsItself(t *testing.T) {
 		require.Equal(t, "canary-5ecret-token", token.Reveal())
 		synctest.Wait() // for the fetch to let go of what is printed
 		for _, value := range []any{stable, token, stable.Status(), struct{ s *accesstoken.Stable }{stable}} {
-			shown := printed(value)
+			shown := secretstest.Printed(value)
 			require.NotContains(t, shown, canary)
 			require.NotContains(t, shown, hex.EncodeToString([]byte(canary)))
 		}
 	})
-}
-
-// printed is a value as every common printer shows it.
-func printed(value any) string {
-	var out strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		_, _ = fmt.Fprintf(&out, verb+"\n", value)
-	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
-	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
-	text, _ := json.Marshal(value)
-	return out.String() + string(text)
 }

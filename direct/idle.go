@@ -17,14 +17,20 @@ type idle struct {
 	sweep   *time.Timer // runs while there are connections
 }
 
-// take returns a connection on which the other side did nothing since, or nil.
+// take returns a connection on which the other side did nothing since, or nil. It does
+// not wait until those that are dead are closed: there may be many.
 func (i *idle) take(key string) *conn {
+	var dead []*conn
 	for {
 		c := i.pop(key)
-		if c == nil || time.Since(c.since) < i.timeout && c.quiet() {
-			return c
+		if c != nil && (time.Since(c.since) >= i.timeout || !c.quiet()) {
+			dead = append(dead, c)
+			continue
 		}
-		_ = c.Close()
+		if len(dead) > 0 {
+			go closeEach(dead)
+		}
+		return c
 	}
 }
 

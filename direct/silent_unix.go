@@ -2,7 +2,11 @@
 
 package direct
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 const canAsk = true
 
@@ -13,6 +17,9 @@ func (w *wire) silent() bool {
 	err := w.socket.Control(func(fd uintptr) {
 		sockets := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // numbers of open files are small
 		n, err := unix.Poll(sockets[:], 0)
+		for errors.Is(err, unix.EINTR) { // a signal says nothing about the socket
+			n, err = unix.Poll(sockets[:], 0)
+		}
 		silent = n == 0 && err == nil
 	})
 	return err == nil && silent

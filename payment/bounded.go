@@ -24,7 +24,7 @@ func within(parent context.Context, d time.Duration) *bounded {
 	return &bounded{Context: context.WithoutCancel(parent), end: time.Now().Add(d)}
 }
 
-// part returns a context that ends after the time given, or with this one.
+// part returns a context that ends after the time given, or at this one's end.
 func (b *bounded) part(d time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(d)
 	if b.end.Before(end) {
@@ -64,8 +64,7 @@ func (b *bounded) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.timed == nil {
-		b.timed = released
-		return
+		b.timed, b.cancel = released, func() {}
 	}
 	b.cancel()
 }

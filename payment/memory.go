@@ -237,10 +237,7 @@ func (m *Memory) gaveBack(c cancel) bool {
 func (m *Memory) cancelled(id digest) bool { return len(m.cancels[id]) > 0 }
 
 // knows tells whether there is an order of that ID.
-func (m *Memory) knows(id digest) bool {
-	_, settled := m.settled.get(id)
-	return settled || m.flights[id] != nil
-}
+func (m *Memory) knows(id digest) bool { return m.settled.has(id) || m.flights[id] != nil }
 
 // expire forgets what is old. Where replay was changed, some of it stays a little
 // longer and is passed over.
@@ -261,5 +258,8 @@ func (m *Memory) drop(id digest) {
 	others := slices.DeleteFunc(m.cancels[pay], func(c cancel) bool { return c.id == id })
 	if m.cancels[pay] = others; len(others) == 0 {
 		delete(m.cancels, pay)
+	}
+	if len(m.takesBack) == 0 { // maps never shrink
+		m.cancels, m.takesBack = make(map[digest][]cancel), make(map[digest]digest)
 	}
 }

@@ -135,10 +135,10 @@ func Interrupted(order wechat.Request, cause error) Answer {
 
 // pursue follows one order to its end.
 func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) Answer {
-	bounded := within(ctx, p.Deadline)
-	defer bounded.release()
+	span := within(ctx, p.Deadline)
+	defer span.release()
 	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
-	u.follow(bounded)
+	u.follow(span)
 	return u.answer()
 }
 

@@ -38,7 +38,7 @@ type records struct {
 const (
 	blockSize = 64
 	bodySize  = 156 // enough for a pay, whatever its bill_no
-	maxHeads  = 256
+	maxHeads  = 256 // as a uint8 can count; answers beyond are kept whole, which only takes more room
 )
 
 // record is one order, as it is kept.
@@ -81,6 +81,9 @@ func (rs *records) get(id digest) (known remembered, ok bool) {
 	return remembered{r.fingerprint, r.past, rs.answer(r), r.forget}, true
 }
 
+// has tells whether an order is known.
+func (rs *records) has(id digest) bool { return rs.numbers[id] != 0 }
+
 // oldest returns the record that was settled first, nil if there is none. It is good
 // until the next change.
 func (rs *records) oldest() *record {
@@ -114,7 +117,7 @@ func (rs *records) drop(id digest) {
 	delete(rs.numbers, id)
 	delete(rs.whole, id)
 	gone := rs.at(n).links
-	rs.links(gone.older).newer, rs.links(gone.newer).older = gone.newer, gone.older
+	rs.linksOf(gone.older).newer, rs.linksOf(gone.newer).older = gone.newer, gone.older
 	if n != rs.count {
 		*rs.at(n) = *rs.at(rs.count)
 		rs.numbers[rs.at(n).id] = n
@@ -133,7 +136,7 @@ func (rs *records) drop(id digest) {
 
 func (rs *records) at(n uint32) *record { return &rs.blocks[(n-1)/blockSize][(n-1)%blockSize] }
 
-func (rs *records) links(n uint32) *links {
+func (rs *records) linksOf(n uint32) *links {
 	if n == 0 {
 		return &rs.ends
 	}
@@ -143,7 +146,7 @@ func (rs *records) links(n uint32) *links {
 // join lets the neighbours of a record know where it is.
 func (rs *records) join(n uint32) {
 	r := rs.at(n)
-	rs.links(r.older).newer, rs.links(r.newer).older = n, n
+	rs.linksOf(r.older).newer, rs.linksOf(r.newer).older = n, n
 }
 
 // keep puts an answer into a record, or aside as a whole.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -14,9 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
+	"midas-sidecar/secrets/secretstest"
 	"midas-sidecar/signer"
 )
 
@@ -109,27 +107,13 @@ func TestAKeyNeverShowsItself(t *testing.T) {
 		"in a field": open{key}, "in an unexported field": closed{key}, "behind pointers": &closed{key},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shown := printed(value)
+			shown := secretstest.Printed(value)
 			require.NotContains(t, shown, "canary")
 			require.NotContains(t, shown, hex.EncodeToString([]byte("canary")))
 			require.NotContains(t, shown, "99 97 110 97 114 121", "in decimal")
 		})
 	}
-	require.Contains(t, printed(key), "REDACTED")
-}
-
-// printed is a value as every common printer shows it.
-func printed(value any) string {
-	var out strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		_, _ = fmt.Fprintf(&out, verb+"\n", value)
-	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
-	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
-	text, _ := json.Marshal(value)
-	return out.String() + string(text)
+	require.Contains(t, secretstest.Printed(key), "REDACTED")
 }
 
 func TestOneKeySignsForManyAtOnce(t *testing.T) {

@@ -2,11 +2,9 @@ package vault
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,10 +12,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/secrets"
+	"midas-sidecar/secrets/secretstest"
 )
 
 func TestReadReturnsTheTextFieldsOfASecretOfEitherVersion(t *testing.T) {
@@ -245,26 +242,12 @@ func TestNothingThatIsPrintedShowsASecret(t *testing.T) {
 		closed{password},
 	} {
 		t.Run(fmt.Sprintf("%T", value), func(t *testing.T) {
-			shown := printed(value)
+			shown := secretstest.Printed(value)
 			require.NotContains(t, shown, canary)
 			require.NotContains(t, shown, hex.EncodeToString([]byte(canary)))
 			require.NotContains(t, shown, "99 97 110 97 114 121", "in decimal")
 		})
 	}
-}
-
-// printed is a value as every common printer shows it.
-func printed(value any) string {
-	var out strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		_, _ = fmt.Fprintf(&out, verb+"\n", value)
-	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
-	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
-	text, _ := json.Marshal(value)
-	return out.String() + string(text)
 }
 
 func answering(status int, body string) http.HandlerFunc {

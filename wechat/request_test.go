@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -15,10 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/secrets"
+	"midas-sidecar/secrets/secretstest"
 	"midas-sidecar/signer"
 	"midas-sidecar/wechat"
 )
@@ -171,7 +169,7 @@ func TestAnOutboundMessageShowsOnlyItsPath(t *testing.T) {
 		"in a field": struct{ O, A wechat.Outbound }{out, ask}, "in an unexported field": closed{ask, testKeys}, "behind pointers": &closed{out, testKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shown := printed(value)
+			shown := secretstest.Printed(value)
 			for _, secret := range []string{"ACCESSTOKEN", "zNLgAGgqsEWJOg1n", "V7Q38", "openid", "pay_sig"} {
 				require.NotContains(t, shown, secret)
 				require.NotContains(t, shown, hex.EncodeToString([]byte(secret)))
@@ -179,20 +177,6 @@ func TestAnOutboundMessageShowsOnlyItsPath(t *testing.T) {
 			}
 		})
 	}
-}
-
-// printed is a value as every common printer shows it.
-func printed(value any) string {
-	var out strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		_, _ = fmt.Fprintf(&out, verb+"\n", value)
-	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "value", value)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "value", value)
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel))
-	log.Info("m", zap.Any("any", value), zap.Reflect("reflect", value), zap.Error(fmt.Errorf("with %v", value)))
-	text, _ := json.Marshal(value)
-	return out.String() + string(text)
 }
 
 func TestCanonicalTextsAreMasked(t *testing.T) {
