@@ -18,21 +18,22 @@ help: ## List what there is to do
 build: ## Build ./midas-sidecar
 	CGO_ENABLED=0 $(GO) build -trimpath -o midas-sidecar ./cmd/midas-sidecar
 
-reproducible: ## Build what is here in two other places, once from an empty cache, and compare
+# The second cache is kept: nothing in it knows where the first build is.
+reproducible: ## Build what is here in two other places, from two caches, and compare
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/elsewhere" && \
 	cp -R . "$$dir/one" && cp -R . "$$dir/elsewhere/another" && \
 	$(MAKE) -s -C "$$dir/one" build && \
-	GOCACHE="$$dir/cache" $(MAKE) -s -C "$$dir/elsewhere/another" build && \
+	GOCACHE="$(dir $(MIDAS_TEST_VAULT))reproducible" $(MAKE) -s -C "$$dir/elsewhere/another" build && \
 	cmp "$$dir/one/midas-sidecar" "$$dir/elsewhere/another/midas-sidecar" && \
 	echo "Both builds are the same."
 
 sbom: build ## List the modules in ./midas-sidecar, as CycloneDX, in sbom.json
 	$(GO) version -m midas-sidecar | awk -f .ci/sbom.awk > sbom.json
 
-# The integration tests take longest, so they begin first.
+# The integration tests take longest, so they begin first; most of that they wait.
 test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
-	$(GO) test $(RACE) -timeout 15m ./integration ./...
+	$(GO) test $(RACE) -timeout 15m -parallel 4 ./integration ./...
 	$(GO) test -run Allocates ./signer
 	$(GO) test -run 'NoAnswerLies|Orders' -v ./payment
 

@@ -94,6 +94,8 @@ func TestWithClientCertificatesThoseWhomTheAuthoritySignedPayAndNobodyElse(t *te
 // Without the admin API, which would let a stolen game server change the config.
 func TestWithoutAnAdminAPIASignalReloadsTheCaddyfile(t *testing.T) {
 	d := deployed(t, loopback)
+	// Caddy listens a moment before it listens to signals.
+	require.Equal(t, "applied", d.pay(t, http.DefaultClient, "http://127.0.0.1:"+d.port, "b1"))
 	d.allowsNothing(t)
 	require.NoError(t, d.process.Process.Signal(syscall.SIGUSR1))
 	d.forbidsSoon(t, http.DefaultClient, "http://127.0.0.1:"+d.port)
