@@ -76,6 +76,7 @@ func (r report) writeTargets(text *strings.Builder) {
 		}
 		writeTable(text, rows)
 	}
+	text.WriteString("`floor` and `" + nameFrugal + "` show the same ratio of those two: what is left to gain on Caddy, and what the sidecar's frugality alone gains.\n\n")
 }
 
 func (r report) writeThroughput(text *strings.Builder) {
