@@ -137,6 +137,9 @@ func (m *Memory) begin(order wechat.Request) (f *flight, t turn, before past) {
 			return &flight{answer: known.answer}, again, past{}
 		}
 		before = known.past
+		if known.fingerprint != fingerprint {
+			m.setAside(id, known)
+		}
 	}
 	m.drop(id)
 	f = &flight{id: id, fingerprint: fingerprint, past: before, done: make(chan struct{})}
@@ -161,8 +164,8 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 		f.past = past{known: true}
 	case Unknown:
 		f.past.doubt = true
-	case Rejected: // which is said only where nothing earlier speaks against it
-		f.past = past{}
+	case Rejected: // this order was never carried out, but what has its number may have been
+		f.past.doubt = false
 	case NotSent: // as before
 	}
 	if replay == 0 || !answer.stands() && f.past == (past{}) {
@@ -226,11 +229,12 @@ func (m *Memory) returned(id digest, amount int64) bool {
 }
 
 // gaveBack tells whether a cancel is known to have given back what it names. That the
-// number of a refund is in use says nothing about its pay and amount.
+// number of a refund is in use says nothing about its pay and amount; v1's cancelpay has
+// no number of its own.
 // Like all that follow, it is called with mu held.
 func (m *Memory) gaveBack(c cancel) bool {
 	known, _ := m.settled.get(c.id) // of one in flight nothing is known
-	return known.past == past{known: true} && (c.amount == 0 || known.answer.Outcome != Duplicate)
+	return known.answer.stands() || c.amount == 0 && known.answer.Outcome == Duplicate
 }
 
 // cancelled tells whether an order has been cancelled, even in part, or may have been.
@@ -244,6 +248,28 @@ func (m *Memory) knows(id digest) bool { return m.settled.has(id) || m.flights[i
 func (m *Memory) expire(now time.Duration) {
 	for r := m.settled.oldest(); r != nil && now >= r.forget; r = m.settled.oldest() {
 		m.drop(r.id)
+	}
+}
+
+// setAside keeps what is known of a cancel whose number is now said with other
+// parameters: WeChat knows the number, and it may be by what was said first, so that its
+// pay may be taken back. It goes by another ID from now on, under which nobody asks.
+func (m *Memory) setAside(id digest, known remembered) {
+	pay, ok := m.takesBack[id]
+	if !ok {
+		return
+	}
+	sum := sha256.Sum256(append(id[:], known.fingerprint[:]...))
+	aside := digest(sum[:])
+	m.drop(aside) // as which it may stand there from an earlier time
+	m.settled.drop(id)
+	m.settled.add(aside, known)
+	delete(m.takesBack, id)
+	m.takesBack[aside] = pay
+	for i, c := range m.cancels[pay] {
+		if c.id == id {
+			m.cancels[pay][i].id = aside
+		}
 	}
 }
 

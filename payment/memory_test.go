@@ -97,9 +97,10 @@ func TestWhatEarlierCallsWereToldAddsUp(t *testing.T) {
 		{Unknown, past{doubt: true}},
 		{NotSent, past{doubt: true}},
 		{Duplicate, past{known: true}},
+		{NotSent, past{known: true}},
 		{Unknown, past{doubt: true, known: true}},
 		{NotSent, past{doubt: true, known: true}},
-		{Rejected, past{}},
+		{Rejected, past{known: true}},
 	} {
 		r, turn, before := m.begin(refundNumbered(t, 0))
 		require.Equal(t, first, turn)

@@ -3,7 +3,9 @@ package payment_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"midas-sidecar/payment"
 	"midas-sidecar/secrets"
 	"midas-sidecar/simulator"
+	"midas-sidecar/upstream"
 	"midas-sidecar/wechat"
 )
 
@@ -166,6 +169,33 @@ func TestANumberThatIsInUseSaysNothingAboutARefund(t *testing.T) {
 		w.store.forget("app")
 		w.reload()
 		require.Equal(t, payment.Unknown, w.payV2("b1", 100).Outcome, "nothing of it is known to be given back")
+	})
+}
+
+func TestARefundThatMayHaveBeenDoneIsNotForgottenForAnotherOfItsNumber(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b0", 100).Outcome)
+		w.suffer(slices.Repeat([]string{"lost_before"}, 100)...)
+		require.Equal(t, payment.Unknown, w.payV2("b1", 1).Outcome)
+		w.suffer("lost_after")
+		require.Equal(t, payment.Duplicate, w.refund("b1", "b0", 40).Outcome, "the number may be the pay's")
+		require.EqualValues(t, 40, w.orderV2("b0").Refunded)
+
+		for range 2 {
+			require.Equal(t, payment.Duplicate, w.refund("b1", "b2", 60).Outcome)
+			require.Equal(t, payment.Duplicate, w.payV2("b0", 100).Outcome, "of which a part was given back")
+			require.Equal(t, payment.Duplicate, w.refund("b1", "b0", 40).Outcome)
+		}
+	})
+}
+
+func TestANumberThatIsInUseStaysSoThoughAnotherRefundOfItIsRefused(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		exists := says(90012, "order exists")
+		w.processor.Sender = plays(exists, says(wechat.NoSuchOrder, "order not exist"), upstream.Exchange{Sent: true, Err: io.EOF}, exists)
+		require.Equal(t, payment.Duplicate, w.refund("r1", "b1", 40).Outcome)
+		require.Equal(t, payment.Rejected, w.refund("r1", "b2", 40).Outcome)
+		require.Equal(t, payment.Duplicate, w.refund("r1", "b1", 40).Outcome, "which was not done by the attempt that was lost")
 	})
 }
 
