@@ -93,6 +93,31 @@ func TestARepeatWhileAnOrderIsTakenBackGetsItsEnd(t *testing.T) {
 	})
 }
 
+func TestACancelThatWasRefusedBeforeThePayWasSentDoesNotProveThatItNeverWas(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+		w.processor.Jitter = func(time.Duration) time.Duration { return time.Hour } // one attempt
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			switch {
+			case c.API == wechat.Pay:
+				return simulator.Fault{Kind: "lost_after"}
+			case c.Attempt == 1:
+				return simulator.Fault{Kind: "drip_after"} // refused at once, told after seconds
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		var early payment.Answer
+		callers.Go(func() { early = w.cancel("b1") })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.TakenBack, w.pay("b1", 100).Problem)
+		require.True(t, w.order("b1").Returned)
+		callers.Wait()
+		require.Equal(t, wechat.NoSuchOrder, early.Errcode)
+	})
+}
+
 func TestAnOrderThatThisCallDidNotMakeIsNotTakenBack(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		w.processor.CancelUnknown = true

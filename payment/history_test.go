@@ -59,7 +59,8 @@ func TestNoAnswerLiesAboutMoney(t *testing.T) {
 type history struct {
 	*world
 	random *rand.Rand
-	v2     float64 // the share of calls of v2
+	v2     float64       // the share of calls of v2
+	grain  time.Duration // all times are multiples of it: the larger, the more happens at once
 
 	mu    sync.Mutex
 	calls []*call
@@ -82,6 +83,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	h := &history{random: random}
 	h.world = newWorld(t, simulator.Options{BalanceFirst: random.IntN(2) == 0})
 	h.v2 = []float64{0, 0.5, 1, 1}[random.IntN(4)]
+	h.grain = []time.Duration{time.Millisecond, 500 * time.Millisecond}[random.IntN(2)]
 	h.processor.CancelUnknown = random.IntN(4) == 0
 	if random.IntN(5) == 0 {
 		h.processor.Replay = 0
@@ -99,6 +101,13 @@ func newHistory(t *testing.T, seed uint64) *history {
 		}
 		return simulator.Fault{Kind: kinds[faults.IntN(len(kinds))]}
 	})
+	if h.grain > time.Millisecond {
+		h.processor.Jitter = func(d time.Duration) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return []time.Duration{0, 0, d / 2, d}[faults.IntN(4)]
+		}
+	}
 	refusals := random.Float64() * 0.3
 	h.refuseDial = func() bool {
 		mu.Lock()
@@ -124,12 +133,12 @@ func faultsFor(cancelUnknown bool) []string {
 // live makes some calls, one after the other or at once.
 func (h *history) live() {
 	var callers sync.WaitGroup
-	for range 2 + h.random.IntN(6) {
+	for range 2 + h.random.IntN(10) {
 		request := h.draw()
-		wait := time.Duration(h.random.IntN(3)) * time.Duration(h.random.IntN(4000)) * time.Millisecond
+		wait := time.Duration(h.random.IntN(3)) * h.some(4*time.Second)
 		var hangUp time.Duration
 		if h.random.IntN(5) == 0 {
-			hangUp = time.Duration(1+h.random.IntN(3000)) * time.Millisecond
+			hangUp = h.grain + h.some(3*time.Second)
 		}
 		callers.Go(func() { h.call(request, hangUp) })
 		time.Sleep(wait)
@@ -145,6 +154,11 @@ func (h *history) live() {
 		}
 	}
 	callers.Wait()
+}
+
+// some returns a random duration below d.
+func (h *history) some(d time.Duration) time.Duration {
+	return time.Duration(h.random.IntN(int(d/h.grain))) * h.grain
 }
 
 // draw returns a random call about one of few orders, so that calls meet.

@@ -183,6 +183,16 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 	}
 }
 
+// wait waits for the end of an order, if it is in flight.
+func (m *Memory) wait(order wechat.Request) {
+	m.mu.Lock()
+	f := m.flights[idOf(order)]
+	m.mu.Unlock()
+	if f != nil {
+		<-f.done
+	}
+}
+
 // takeBack notes that the order is being cancelled by ourselves.
 func (m *Memory) takeBack(f *flight) {
 	m.mu.Lock()

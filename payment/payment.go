@@ -142,9 +142,16 @@ func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Cred
 	return u.answer()
 }
 
-// takeBack cancels a pay whose end is unknown, and tells what that proves.
+// takeBack cancels a pay whose end is unknown, and tells what that proves. A cancel that
+// is in flight may have been answered before the pay was sent, and then proves nothing:
+// this one begins after it, and has the time that is left.
 func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
-	cancelled := p.Process(ctx, pay.Cancel(), creds)
+	end := time.Now().Add(p.Deadline)
+	cancel := pay.Cancel()
+	p.Memory.wait(cancel)
+	rest := *p
+	rest.Deadline = time.Until(end)
+	cancelled := rest.Process(ctx, cancel, creds)
 	switch {
 	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate,
 		p.Memory.returned(idOf(pay), pay.Amount()): // by the caller, at the same time
