@@ -209,6 +209,27 @@ func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
 	})
 }
 
+func TestACancelIsRememberedAsLongAsItsPay(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+		w.sufferPay("drip_after") // applied at once, told after seconds
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			if answer := w.pay("b1", 100); answer.Outcome != payment.Applied {
+				t.Errorf("%s: %s", answer.Outcome, answer.Body)
+			}
+		})
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		cancelled := time.Now()
+		callers.Wait()
+		require.NotEqual(t, cancelled, time.Now())
+
+		time.Sleep(time.Until(cancelled.Add(w.processor.Replay)))
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
+
 func TestAPayThatWasCancelledAndCannotBeSentAgainIsNotInDoubt(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)

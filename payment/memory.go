@@ -178,6 +178,7 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 	now := time.Since(m.start)
 	forget := now + min(replay, math.MaxInt64-now)
 	m.settled.add(f.id, remembered{f.fingerprint, f.past, answer, forget})
+	m.keepCancels(f.id, forget)
 	if m.settled.count > maxRemembered {
 		m.drop(m.settled.oldest().id)
 	}
@@ -258,6 +259,18 @@ func (m *Memory) knows(id digest) bool { return m.settled.has(id) || m.flights[i
 func (m *Memory) expire(now time.Duration) {
 	for r := m.settled.oldest(); r != nil && now >= r.forget; r = m.settled.oldest() {
 		m.drop(r.id)
+	}
+}
+
+// keepCancels lets the cancels of an order be remembered no shorter than the order, which
+// would seem to stand without them.
+func (m *Memory) keepCancels(id digest, forget time.Duration) {
+	for _, c := range m.cancels[id] {
+		if known, ok := m.settled.get(c.id); ok { // else in flight, and settled later
+			known.forget = max(known.forget, forget)
+			m.settled.drop(c.id)
+			m.settled.add(c.id, known)
+		}
 	}
 }
 
