@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -88,6 +89,53 @@ func refuseStreams(conn net.Conn, streams *atomic.Int32) {
 		}
 		if err != nil {
 			return
+		}
+	}
+}
+
+func TestHTTP2AnswersAreRead(t *testing.T) {
+	host, transport := http2(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Proto)
+	})
+	c := client(t, transport, host)
+	for range 2 { // on a new connection and on a kept one
+		exchange := c.Send(t.Context(), 0, message)
+		require.NoError(t, exchange.Err)
+		require.Equal(t, "HTTP/2.0", string(exchange.Body))
+	}
+}
+
+func TestWhatBreaksOffOverHTTP2MayHaveBeenSent(t *testing.T) {
+	for name, do := range map[string]http.HandlerFunc{
+		"silence":       func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"a lost stream": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"half a body": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "27")
+			_, _ = io.WriteString(w, answer[:9])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		for _, kept := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, kept connection %t", name, kept), func(t *testing.T) {
+				var bad atomic.Bool
+				var requests atomic.Int32
+				host, transport := http2(t, func(w http.ResponseWriter, r *http.Request) {
+					if bad.Load() {
+						requests.Add(1)
+						do(w, r)
+					}
+				})
+				c := client(t, transport, host)
+				if kept {
+					require.NoError(t, c.Send(t.Context(), 0, message).Err)
+				}
+				bad.Store(true)
+				exchange := c.Send(soon(t), 0, message)
+				require.True(t, exchange.Sent, exchange.Err)
+				brokeOff(t, exchange)
+				require.EqualValues(t, 1, requests.Load())
+			})
 		}
 	}
 }
