@@ -209,6 +209,40 @@ func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
 	})
 }
 
+func TestACancelOfNoSuchOrderOfWhichAnAttemptWasLostMayLandYet(t *testing.T) {
+	for name, family := range map[string]struct{ pay, cancel func(*world) payment.Answer }{
+		"v1": {func(w *world) payment.Answer { return w.pay("b1", 100) }, func(w *world) payment.Answer { return w.cancel("b1") }},
+		"v2": {func(w *world) payment.Answer { return w.payV2("b1", 100) }, func(w *world) payment.Answer { return w.refund("r1", "b1", 100) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+					if c.API.Cancels() && c.Attempt == 1 {
+						return simulator.Fault{Kind: "late", Delay: time.Minute}
+					}
+					return simulator.Fault{}
+				})
+				answer := family.cancel(w)
+				require.Equal(t, payment.Rejected, answer.Outcome)
+				require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
+				require.Equal(t, payment.Applied, family.pay(w).Outcome)
+				time.Sleep(time.Minute)
+				require.EqualValues(t, coins, w.balance(), "it has landed")
+				require.Equal(t, payment.Duplicate, family.pay(w).Outcome)
+			})
+		})
+	}
+}
+
+func TestARefundThatWasRefusedMaySayItsOrderRight(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		w.suffer("lost_before")
+		require.Equal(t, payment.Rejected, w.refund("r1", "b2", 40).Outcome)
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 40).Outcome, "and no conflict")
+	})
+}
+
 func TestACancelIsRememberedAsLongAsItsPay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute

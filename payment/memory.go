@@ -131,13 +131,14 @@ func (m *Memory) begin(order wechat.Request) (f *flight, t turn, before past) {
 	if known, ok := m.settled.get(id); ok && now < known.forget {
 		stands := known.answer.stands()
 		switch {
-		case known.fingerprint != fingerprint && (stands || known.past.doubt):
+		case known.fingerprint != fingerprint && (stands || known.past.doubt && known.answer.Outcome != Rejected):
 			return nil, conflict, past{}
 		case stands && (!m.cancelled(id) || known.answer.Problem == TakenBack):
 			return &flight{answer: known.answer}, again, past{}
 		}
 		before = known.past
 		if known.fingerprint != fingerprint {
+			before = past{known: before != past{}} // by something else, perhaps
 			m.setAside(id, known)
 		}
 	}
@@ -164,8 +165,11 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 		f.past = past{known: true}
 	case Unknown:
 		f.past.doubt = true
-	case Rejected: // this order was never carried out, but what has its number may have been
-		f.past.doubt = false
+	case Rejected:
+		// What WeChat knows by its number stays known. That there is no such order to be
+		// cancelled is true now: a lost attempt may land later, and find one.
+		_, cancels := m.takesBack[f.id]
+		f.past.doubt = f.past.doubt && cancels
 	case NotSent: // as before
 	}
 	if replay == 0 || !answer.stands() && f.past == (past{}) {

@@ -92,7 +92,8 @@ const (
 // one's end first.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
 	if !order.Endpoint().API.Moves {
-		return p.pursue(ctx, order, creds, past{})
+		answer, _ := p.pursue(ctx, order, creds, past{})
+		return answer
 	}
 	known, turn, before := p.Memory.begin(order)
 	for turn == later {
@@ -120,7 +121,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		}
 		p.Memory.settle(known, answer, p.Replay)
 	}()
-	answer = p.pursue(ctx, order, creds, before)
+	answer, known.past.doubt = p.pursue(ctx, order, creds, before)
 	if p.CancelUnknown && order.Endpoint().API.Cancel != nil && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
 		p.Memory.takeBack(known)
 		answer = p.takeBack(ctx, order, creds, answer)
@@ -133,13 +134,14 @@ func Interrupted(order wechat.Request, cause error) Answer {
 	return Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo(), Cause: cause})
 }
 
-// pursue follows one order to its end.
-func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) Answer {
+// pursue follows one order to its end. It also tells whether there is an attempt, of this
+// call or an earlier one, whose end nobody saw.
+func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) (answer Answer, doubt bool) {
 	span := within(ctx, p.Deadline)
 	defer span.release()
 	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
 	u.follow(span)
-	return u.answer()
+	return u.answer(), u.doubt
 }
 
 // takeBack cancels a pay whose end is unknown, and tells what that proves. A cancel that
