@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -130,18 +129,11 @@ type attempts struct {
 	sent        int // how often the code may have left this host
 }
 
-// The pause before another host is tried is random between nothing and a bound that
-// doubles from firstPause to longestPause.
-const (
-	firstPause   = 100 * time.Millisecond
-	longestPause = time.Second
-)
-
 // send sends the code to the first host that can be reached, and reads what it says.
 func (a *attempts) send(ctx context.Context, secret secrets.Value) (reply, *payment.Answer) {
 	message := wechat.Code2Session(a.appID, secret, a.code)
 	e := a.sendOnce(ctx, message)
-	for bound := firstPause; !e.Sent && pause(ctx, bound); bound = min(2*bound, longestPause) {
+	for n := 0; !e.Sent && payment.Pause(ctx, n, nil); n++ {
 		a.host++
 		e = a.sendOnce(ctx, message)
 	}
@@ -173,9 +165,4 @@ func (a *attempts) sendOnce(ctx context.Context, message wechat.Outbound) upstre
 		a.sent++
 	}
 	return e
-}
-
-// pause waits for up to the bound. It returns false at once where ctx would end first.
-func pause(ctx context.Context, bound time.Duration) bool {
-	return payment.Wait(ctx, rand.N(bound)) //nolint:gosec // spreads callers, hides nothing
 }

@@ -5,7 +5,6 @@ package payment
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"midas-sidecar/secrets"
@@ -60,7 +59,7 @@ type Processor struct {
 	// Observe is told of every attempt. It must not keep the order waiting.
 	// Default: nobody is told.
 	Observe func(Attempt)
-	// Jitter returns a random duration in [0, d). Default: evenly spread.
+	// Jitter is that of Pause between attempts.
 	Jitter func(d time.Duration) time.Duration
 }
 
@@ -169,43 +168,5 @@ func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Cred
 		return cancelled
 	default:
 		return unknown
-	}
-}
-
-// The pause before an attempt is random between nothing and a bound that doubles
-// from firstPause to longestPause: callers that failed together do not come back
-// together.
-const (
-	firstPause   = 100 * time.Millisecond
-	longestPause = time.Second
-)
-
-// pause waits before the nth repeat. It returns false at once where ctx would end
-// first.
-func (p *Processor) pause(ctx context.Context, n int) bool {
-	bound := longestPause
-	if n < 4 {
-		bound = firstPause << n
-	}
-	jitter := p.Jitter
-	if jitter == nil {
-		jitter = rand.N[time.Duration]
-	}
-	return Wait(ctx, jitter(bound))
-}
-
-// Wait waits, and tells whether there is time left to go on then. It returns false at
-// once where ctx would end first.
-func Wait(ctx context.Context, wait time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-		return false
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

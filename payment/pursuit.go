@@ -57,7 +57,7 @@ func (u *pursuit) follow(ctx *bounded) {
 		case settled:
 			return
 		case sendAgain:
-			if !u.processor.pause(ctx, repeats) {
+			if !Pause(ctx, repeats, u.processor.Jitter) {
 				return
 			}
 			repeats++
