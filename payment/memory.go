@@ -280,7 +280,8 @@ func (m *Memory) keepCancels(id digest, forget time.Duration) {
 
 // setAside keeps what is known of a cancel whose number is now said with other
 // parameters: WeChat knows the number, and it may be by what was said first, so that its
-// pay may be taken back. It goes by another ID from now on, under which nobody asks.
+// pay may be taken back. It goes by another ID from now on, under which nobody asks; what
+// is left under its own is to be dropped.
 func (m *Memory) setAside(id digest, known remembered) {
 	pay, ok := m.takesBack[id]
 	if !ok {
@@ -289,9 +290,7 @@ func (m *Memory) setAside(id digest, known remembered) {
 	sum := sha256.Sum256(append(id[:], known.fingerprint[:]...))
 	aside := digest(sum[:])
 	m.drop(aside) // as which it may stand there from an earlier time
-	m.settled.drop(id)
 	m.settled.add(aside, known)
-	delete(m.takesBack, id)
 	m.takesBack[aside] = pay
 	for i, c := range m.cancels[pay] {
 		if c.id == id {

@@ -86,6 +86,63 @@ func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 	require.False(t, m.returned(idOf(refundNumbered(t, 0)), 0))
 }
 
+func TestACancelOfV1ThatWasDoneBeforeGaveAllBack(t *testing.T) {
+	m := NewMemory()
+	cancel, err := wechat.Decode(wechat.At(wechat.CancelPay, wechat.Official), []byte(`{"openid":"o1","bill_no":"b1"}`))
+	require.NoError(t, err)
+	f, _, _ := m.begin(cancel)
+	require.False(t, m.returned(idOf(orderNumbered(t, 1)), 1))
+	m.settle(f, Answer{Outcome: Duplicate}, time.Hour)
+	require.True(t, m.returned(idOf(orderNumbered(t, 1)), 1))
+}
+
+// refundOf is the refund r1 of that pay.
+func refundOf(t *testing.T, pay string) wechat.Request {
+	t.Helper()
+	r, err := wechat.Decode(wechat.At(wechat.CancelPayV2, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":%q}`, pay))
+	require.NoError(t, err)
+	return r
+}
+
+func TestRefundsThatShareANumberAreRememberedForTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		for range 3 {
+			for _, pay := range []string{"b1", "b2", "b3"} {
+				f, turn, _ := m.begin(refundOf(t, pay))
+				require.Equal(t, first, turn)
+				m.settle(f, Answer{Outcome: Duplicate}, time.Minute)
+			}
+		}
+		for _, pay := range []string{"b1", "b2", "b3"} {
+			id, _ := cancelledBy(refundOf(t, pay))
+			require.True(t, m.cancelled(id))
+		}
+		require.EqualValues(t, 4, m.settled.count, "each is set aside, and one has the number")
+
+		time.Sleep(time.Minute)
+		m.begin(orderNumbered(t, 0))
+		require.Empty(t, m.cancels)
+		require.Zero(t, m.settled.count)
+	})
+}
+
+func TestACancelIsForgottenNoSoonerForItsPay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		cancel, _, _ := m.begin(refundOf(t, "b1"))
+		m.settle(cancel, Answer{Outcome: Applied}, time.Hour)
+		pay, err := wechat.Decode(wechat.At(wechat.PayV2, wechat.Official), []byte(`{"openid":"o1","amount":1,"bill_no":"b1"}`))
+		require.NoError(t, err)
+		f, _, _ := m.begin(pay)
+		m.settle(f, Answer{Outcome: Applied}, time.Minute)
+
+		time.Sleep(time.Minute)
+		_, turn, _ := m.begin(refundOf(t, "b1"))
+		require.Equal(t, again, turn)
+	})
+}
+
 func TestWhatEarlierCallsWereToldAddsUp(t *testing.T) {
 	m := NewMemory()
 	pay, _ := cancelledBy(refundNumbered(t, 0))

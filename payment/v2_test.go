@@ -199,6 +199,15 @@ func TestANumberThatIsInUseStaysSoThoughAnotherRefundOfItIsRefused(t *testing.T)
 	})
 }
 
+func TestALostRefundOfNoSuchOrderMayHaveUsedItsNumber(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		lost, exists := upstream.Exchange{Sent: true, Err: io.EOF}, says(90012, "order exists")
+		w.processor.Sender = plays(lost, says(wechat.NoSuchOrder, "order not exist"), lost, exists)
+		require.Equal(t, payment.Rejected, w.refund("r1", "b2", 40).Outcome)
+		require.Equal(t, payment.Duplicate, w.refund("r1", "b1", 40).Outcome)
+	})
+}
+
 func TestANumberThatARefundUsesProvesNothingAboutAPay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
@@ -293,6 +302,10 @@ func TestAnUnknownOrderOfV2ThatNeverWasIsRejected(t *testing.T) {
 		require.Equal(t, payment.Rejected, answer.Outcome)
 		require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
 
+		w.suffer("busy_currency")
+		answer = w.payV2("b1", 100)
+		require.Equal(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
+		require.Equal(t, 1, answer.Attempts, "and there is no doubt")
 		w.weChat.Forget()
 		require.Equal(t, payment.Applied, w.payV2("b1", 200).Outcome, "and its number is free")
 	})
