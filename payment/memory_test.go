@@ -43,34 +43,36 @@ func refundNumbered(t *testing.T, n int) wechat.Request {
 	return r
 }
 
-func TestWhatIsForgottenOfACancelIsForgottenOfItsPay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory()
-		pay, _ := cancelledBy(refundNumbered(t, 0))
-		for n, answer := range []Answer{{Outcome: Applied}, {Outcome: Rejected}, {Outcome: Unknown}, {Outcome: NotSent}} {
-			r, _, _ := m.begin(refundNumbered(t, n))
-			require.Contains(t, m.cancels[pay], cancel{r.id, 1}, "though it is in flight")
-			m.settle(r, answer, time.Duration(n+1)*time.Minute)
-		}
-		require.Len(t, m.cancels[pay], 2, "that of which nothing is to be known is not remembered")
-		r, turn, _ := m.begin(refundNumbered(t, 2))
-		require.Equal(t, first, turn)
-		require.Len(t, m.cancels[pay], 2, "nor one twice")
-		m.settle(r, Answer{Outcome: Rejected}, time.Minute)
-		require.Len(t, m.cancels[pay], 2, "nor is one forgotten that may land yet")
+// refunded is the pay that the refunds are of.
+func refunded(t *testing.T) digest {
+	t.Helper()
+	return undoingOf(refundNumbered(t, 0)).id
+}
 
-		time.Sleep(time.Hour)
-		m.begin(orderNumbered(t, 1))
-		require.Empty(t, m.cancels)
-		require.Empty(t, m.takesBack)
-		require.Zero(t, m.settled.count)
-		require.Len(t, m.flights, 1)
+func TestACancelThatMayHaveBeenDoneIsRememberedOfItsPay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for answer, remembered := range map[Outcome]bool{Applied: true, Duplicate: true, Unknown: true, Rejected: false, NotSent: false} {
+			m := NewMemory()
+			r, _, _ := m.begin(refundNumbered(t, 0))
+			require.Contains(t, m.cancelling[refunded(t)], r)
+			m.settle(r, Answer{Outcome: answer}, time.Minute)
+			require.Empty(t, m.cancelling)
+			known, ok := m.settled.get(refunded(t))
+			require.Equal(t, remembered, ok, answer)
+			require.Equal(t, remembered, known.past.cancelled, answer)
+
+			time.Sleep(time.Hour)
+			m.begin(orderNumbered(t, 1))
+			require.Zero(t, m.settled.count)
+			require.Empty(t, m.givenBack)
+			require.Len(t, m.flights, 1)
+		}
 	})
 }
 
 func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 	m := NewMemory()
-	pay, _ := cancelledBy(refundNumbered(t, 0))
+	pay := refunded(t)
 	for n, c := range []struct {
 		outcome  Outcome
 		returned bool
@@ -104,27 +106,20 @@ func refundOf(t *testing.T, pay string) wechat.Request {
 	return r
 }
 
-func TestRefundsThatShareANumberAreRememberedForTheirTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory()
-		for range 3 {
-			for _, pay := range []string{"b1", "b2", "b3"} {
-				f, turn, _ := m.begin(refundOf(t, pay))
-				require.Equal(t, first, turn)
-				m.settle(f, Answer{Outcome: Duplicate}, time.Minute)
-			}
+func TestRefundsThatShareANumberAreAllRemembered(t *testing.T) {
+	m := NewMemory()
+	for range 3 {
+		for n, pay := range []string{"b1", "b2", "b3"} {
+			f, turn, before := m.begin(refundOf(t, pay))
+			require.Equal(t, first, turn)
+			m.settle(f, Answer{Outcome: Duplicate}, time.Minute)
+			known, _ := m.settled.get(f.undoes.id)
+			require.True(t, known.past.cancelled)
+			require.False(t, before.doubt)
+			require.Equal(t, before.known, m.settled.count > 2, n)
 		}
-		for _, pay := range []string{"b1", "b2", "b3"} {
-			id, _ := cancelledBy(refundOf(t, pay))
-			require.True(t, m.cancelled(id))
-		}
-		require.EqualValues(t, 4, m.settled.count, "each is set aside, and one has the number")
-
-		time.Sleep(time.Minute)
-		m.begin(orderNumbered(t, 0))
-		require.Empty(t, m.cancels)
-		require.Zero(t, m.settled.count)
-	})
+	}
+	require.EqualValues(t, 4, m.settled.count, "the number's and the pays'")
 }
 
 func TestACancelIsForgottenNoSoonerForItsPay(t *testing.T) {
@@ -145,7 +140,7 @@ func TestACancelIsForgottenNoSoonerForItsPay(t *testing.T) {
 
 func TestWhatEarlierCallsWereToldAddsUp(t *testing.T) {
 	m := NewMemory()
-	pay, _ := cancelledBy(refundNumbered(t, 0))
+	pay := refunded(t)
 	told := past{}
 	for _, c := range []struct {
 		outcome Outcome

@@ -12,7 +12,8 @@ const (
 	// the order out.
 	AlreadyApplied Outcome = "already_applied"
 	// Duplicate: an order with this bill_no was carried out before, by a call
-	// that was not ours. The caller decides whether it meant the same order.
+	// that was not ours, or may have been taken back since. The caller decides
+	// whether it meant the same order.
 	Duplicate Outcome = "duplicate"
 	// Rejected: WeChat refused the order; nothing moved.
 	Rejected Outcome = "rejected"

@@ -88,15 +88,24 @@ const (
 // the same. It is followed to its end though ctx is cancelled: a caller that hangs
 // up does not undo what was sent. Following it takes Deadline at the most, or twice
 // that with CancelUnknown; a call that meets the same order in flight waits for that
-// one's end first.
+// one's end first, and for each later one whose answer a cancel at the same time may
+// have outdated.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
+	return p.process(ctx, order, creds, time.Time{})
+}
+
+// process is Process, which ends by the time given unless that is zero.
+func (p *Processor) process(ctx context.Context, order wechat.Request, creds Credentials, by time.Time) Answer {
+	deadline := p.Deadline
 	if !order.Endpoint().API.Moves {
-		answer, _ := p.pursue(ctx, order, creds, past{})
+		answer, _ := p.pursue(ctx, order, creds, past{}, deadline)
 		return answer
 	}
 	known, turn, before := p.Memory.begin(order)
 	for turn == later {
-		<-known.done
+		if !known.over(by) {
+			return Interrupted(order, context.DeadlineExceeded)
+		}
 		known, turn, before = p.Memory.begin(order)
 	}
 	switch turn {
@@ -110,8 +119,13 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		answer.Replayed = true
 		return answer
 	case shared:
-		<-known.done
+		if !known.over(by) {
+			return Interrupted(order, context.DeadlineExceeded)
+		}
 		return known.answer
+	}
+	if !by.IsZero() {
+		deadline = time.Until(by)
 	}
 	var answer Answer
 	defer func() {
@@ -120,7 +134,7 @@ func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Cre
 		}
 		p.Memory.settle(known, answer, p.Replay)
 	}()
-	answer, known.past.doubt = p.pursue(ctx, order, creds, before)
+	answer, known.past.doubt = p.pursue(ctx, order, creds, before, deadline)
 	if p.CancelUnknown && order.Endpoint().API.Cancel != nil && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
 		p.Memory.takeBack(known)
 		answer = p.takeBack(ctx, order, creds, answer)
@@ -135,8 +149,8 @@ func Interrupted(order wechat.Request, cause error) Answer {
 
 // pursue follows one order to its end. It also tells whether there is an attempt, of this
 // call or an earlier one, whose end nobody saw.
-func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past) (answer Answer, doubt bool) {
-	span := within(ctx, p.Deadline)
+func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past, deadline time.Duration) (answer Answer, doubt bool) {
+	span := within(ctx, deadline)
 	defer span.release()
 	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
 	u.follow(span)
@@ -144,15 +158,10 @@ func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Cred
 }
 
 // takeBack cancels a pay whose end is unknown, and tells what that proves. A cancel that
-// is in flight may have been answered before the pay was sent, and then proves nothing:
-// this one begins after it, and has the time that is left.
+// is in flight may have been answered before the pay was sent, which would prove nothing:
+// the memory lets no other share that answer.
 func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
-	end := time.Now().Add(p.Deadline)
-	cancel := pay.Cancel()
-	p.Memory.wait(cancel)
-	rest := *p
-	rest.Deadline = time.Until(end)
-	cancelled := rest.Process(ctx, cancel, creds)
+	cancelled := p.process(ctx, pay.Cancel(), creds, time.Now().Add(p.Deadline))
 	switch {
 	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate,
 		p.Memory.returned(idOf(pay), pay.Amount()): // by the caller, at the same time

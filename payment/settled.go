@@ -19,7 +19,7 @@ type remembered struct {
 	forget      time.Duration // when, since the memory was made
 }
 
-// records hold what is remembered, by the order's ID and as they were settled. The
+// records hold what is remembered, by the order's ID and as they were added. The
 // garbage collector would look through it again and again, were there a pointer in what
 // there is of each order: so there is none.
 //
@@ -53,7 +53,7 @@ type record struct {
 	body        [bodySize]byte
 }
 
-// links are the numbers of the neighbours in a ring: as they were settled, then 0.
+// links are the numbers of the neighbours in a ring: as they were added, then 0.
 type links struct{ older, newer uint32 }
 
 // head is an answer without its body. There are few: most orders end well at once.
@@ -84,7 +84,14 @@ func (rs *records) get(id digest) (known remembered, ok bool) {
 // has tells whether an order is known.
 func (rs *records) has(id digest) bool { return rs.numbers[id] != 0 }
 
-// oldest returns the record that was settled first, nil if there is none. It is good
+// edit changes what is known of an order, if it is known.
+func (rs *records) edit(id digest, change func(*record)) {
+	if n, ok := rs.numbers[id]; ok {
+		change(rs.at(n))
+	}
+}
+
+// oldest returns the record that was added first, nil if there is none. It is good
 // until the next change.
 func (rs *records) oldest() *record {
 	if rs.count == 0 {

@@ -142,9 +142,10 @@ func (r Request) Cancel() Request {
 
 // refundNumber is the bill_no of the refund of a whole order. It tells whose it is, has
 // as many characters whatever the order's number has, and is another for another player
-// or zone, should WeChat ever look for numbers in more than one of them.
+// or zone, should WeChat ever look for numbers in more than one of them, and for another
+// amount: that it is in use then means that all of this order was given back.
 func (r Request) refundNumber() string {
-	sum := sha256.Sum256([]byte(r.Scope() + " " + r.BillNo()))
+	sum := sha256.Sum256(fmt.Append(nil, r.Scope(), " ", r.BillNo(), " ", r.Amount()))
 	return "midas-sidecar-" + hex.EncodeToString(sum[:20])
 }
 

@@ -1,0 +1,274 @@
+package payment_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/payment"
+	"midas-sidecar/simulator"
+	"midas-sidecar/wechat"
+)
+
+// What one order means for another while they are in flight at once, and after one of them
+// is forgotten.
+
+func (w *world) presentV2(billNo string, amount int) payment.Answer {
+	return w.v2(wechat.PresentV2, fmt.Sprintf(`"bill_no":%q,"amount":%d`, billNo, amount))
+}
+
+func (w *world) present(billNo string, amount int) payment.Answer {
+	body := fmt.Sprintf(`{"openid":%q,"present_counts":%d,"bill_no":%q}`, player, amount, billNo)
+	return w.processor.Process(context.Background(), w.request(wechat.At(wechat.Present, wechat.Official), body), w.credentials)
+}
+
+func TestAPayThatIsTakenBackIsNotSaidToBeAppliedHoweverShortItsCancelIsRemembered(t *testing.T) {
+	for _, replay := range []time.Duration{0, time.Minute} {
+		t.Run(replay.String(), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+				w.processor.Replay = replay
+				w.reload()
+				require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+				time.Sleep(replay)
+				require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+			})
+		})
+	}
+}
+
+func TestWithoutAMemoryACancelStillCountsForThePayInFlight(t *testing.T) {
+	for _, replay := range []time.Duration{0, time.Second} {
+		t.Run(replay.String(), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				w.processor.Replay = replay
+				w.sufferPay("hang_after")
+				var callers sync.WaitGroup
+				var inFlight, joined payment.Answer
+				callers.Go(func() { inFlight = w.pay("b1", 100) })
+				time.Sleep(time.Second)
+				require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+				time.Sleep(1500 * time.Millisecond)
+				callers.Go(func() { joined = w.pay("b1", 100) })
+				callers.Wait()
+				require.Equal(t, payment.Duplicate, joined.Outcome)
+				require.Equal(t, payment.Duplicate, inFlight.Outcome)
+			})
+		})
+	}
+}
+
+func TestWithoutAMemoryACallAfterACancelDoesNotShareTheAnswerBeforeIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.Replay = 0
+		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+		w.sufferPay("drip_after")
+		var callers sync.WaitGroup
+		var after payment.Answer
+		callers.Go(func() { w.pay("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		callers.Go(func() { after = w.pay("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, after.Outcome)
+	})
+}
+
+func TestThatANumberIsSpentIsRememberedAsLongAsTheDoubt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		lost := slices.Repeat([]string{"lost_before"}, 200)
+		w.suffer(lost...)
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.present("b1", 5).Outcome)
+		time.Sleep(9 * time.Minute)
+		w.suffer(lost...)
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		w.weChat.Forget()
+		time.Sleep(2 * time.Minute)
+		answer := w.pay("b1", 100)
+		require.Equal(t, "present", w.order("b1").API)
+		require.Equal(t, payment.Duplicate, answer.Outcome)
+	})
+}
+
+func TestARefundInDoubtOutlivesNoOrderThatTookItsNumber(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		w.suffer(slices.Repeat([]string{"lost_before"}, 200)...)
+		require.Equal(t, payment.Unknown, w.refund("r1", "b1", 40).Outcome)
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.presentV2("r1", 5).Outcome)
+		time.Sleep(9 * time.Minute)
+		require.Equal(t, payment.Duplicate, w.payV2("b1", 100).Outcome)
+		time.Sleep(2 * time.Minute)
+		answer := w.refund("r1", "b1", 40)
+		require.Zero(t, w.orderV2("b1").Refunded)
+		require.Equal(t, payment.Duplicate, answer.Outcome)
+	})
+}
+
+func TestACancelAfterThePayDoesNotShareTheRefusalOfOneBeforeIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.CancelPay && c.Attempt == 1 {
+				return simulator.Fault{Kind: "drip_after", Delay: 20 * time.Millisecond} // refused at once, told a second later
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		callers.Go(func() { w.cancel("b1") })
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		answer := w.cancel("b1")
+		callers.Wait()
+		require.Equal(t, payment.Applied, answer.Outcome, "%s", answer.Body)
+	})
+}
+
+func TestARefundAfterThePayDoesNotShareTheRefusalOfOneBeforeIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			if c.API == wechat.CancelPayV2 && c.Attempt == 1 {
+				return simulator.Fault{Kind: "drip_after", Delay: 20 * time.Millisecond}
+			}
+			if c.API == wechat.PayV2 {
+				return simulator.Fault{Kind: "lost_after"}
+			}
+			return simulator.Fault{}
+		})
+		w.processor.Deadline = 500 * time.Millisecond
+		slow := *w.processor
+		slow.Deadline = 10 * time.Second
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			r := w.request(wechat.At(wechat.CancelPayV2, wechat.Official), fmt.Sprintf(`{"openid":%q,"bill_no":"r1","pay_bill_no":"b1","amount":100}`, player))
+			slow.Process(context.Background(), r, w.credentials)
+		})
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, payment.Unknown, w.payV2("b1", 100).Outcome)
+		answer := w.refund("r1", "b1", 100)
+		callers.Wait()
+		require.NotEqual(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
+	})
+}
+
+func TestACancelThatIsForgottenWhileItsPayIsInFlightCountsForIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		time.Sleep(w.processor.Replay + time.Minute)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		time.Sleep(w.processor.Replay - time.Second)
+		w.sufferPay("hang_before")
+		var callers sync.WaitGroup
+		var answer payment.Answer
+		callers.Go(func() { answer = w.pay("b1", 100) })
+		time.Sleep(2 * time.Second)
+		w.present("other", 1)
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, answer.Outcome)
+	})
+}
+
+func TestRepeatsOfACancelledPayShareOneFlight(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		began := time.Now()
+		var callers sync.WaitGroup
+		for range 10 {
+			callers.Go(func() { w.pay("b1", 100) })
+		}
+		callers.Wait()
+		require.LessOrEqual(t, time.Since(began), 2*w.processor.Deadline)
+	})
+}
+
+func TestTakingBackEndsInTimeWhateverOthersCancel(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		began := time.Now()
+		var callers sync.WaitGroup
+		done := make(chan struct{})
+		callers.Go(func() {
+			time.Sleep(5 * time.Second)
+			for range 3 {
+				select {
+				case <-done:
+				default:
+					w.cancel("b1")
+				}
+			}
+		})
+		w.pay("b1", 100)
+		took := time.Since(began)
+		close(done)
+		callers.Wait()
+		require.LessOrEqual(t, took, 2*w.processor.Deadline)
+	})
+}
+
+func TestAPayStaysTakenBackThoughAnotherCancelOfItIsRefused(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		w.processor.Replay = time.Minute
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		time.Sleep(2 * time.Minute)
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "session_90009"} })
+		require.Equal(t, payment.Rejected, w.cancel("b1").Outcome)
+		w.weChat.Forget()
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
+
+func TestWithoutAMemoryAPresentStillSpendsTheNumberOfAPayInFlight(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.Replay = 0
+		w.sufferPay("hang_before")
+		var callers sync.WaitGroup
+		var answer payment.Answer
+		callers.Go(func() { answer = w.pay("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.present("b1", 5).Outcome)
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, answer.Outcome)
+	})
+}
+
+func TestTheRefundOfAnotherAmountDoesNotProveThatAPayIsTakenBack(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
+		time.Sleep(w.processor.Replay)
+		w.losePays("lost_before")
+		require.Equal(t, payment.TakenBack, w.payV2("b1", 40).Problem)
+		time.Sleep(w.processor.Replay)
+		answer := w.payV2("b1", 100)
+		require.EqualValues(t, coins-60, w.balance())
+		require.NotEqual(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
+	})
+}
+
+func TestACancelWithoutAMemoryCountsForAPayThatHasOne(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+		w.sufferPay("drip_after")
+		old := *w.processor
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			r := w.request(wechat.At(wechat.Pay, wechat.Official), fmt.Sprintf(`{"openid":%q,"amt":100,"bill_no":"b1"}`, player))
+			old.Process(context.Background(), r, w.credentials)
+		})
+		time.Sleep(time.Second)
+		w.processor.Replay = 0
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
