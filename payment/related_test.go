@@ -179,7 +179,7 @@ func TestRepeatsOfACancelledPayShareOneFlight(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
 		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
 		began := time.Now()
 		var callers sync.WaitGroup
 		for range 10 {
@@ -193,7 +193,7 @@ func TestRepeatsOfACancelledPayShareOneFlight(t *testing.T) {
 func TestTakingBackEndsInTimeWhateverOthersCancel(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		w.processor.CancelUnknown = true
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
 		began := time.Now()
 		var callers sync.WaitGroup
 		done := make(chan struct{})
@@ -221,7 +221,7 @@ func TestAPayStaysTakenBackThoughAnotherCancelOfItIsRefused(t *testing.T) {
 		w.processor.Replay = time.Minute
 		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
 		time.Sleep(2 * time.Minute)
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault { return simulator.Fault{Kind: "session_90009"} })
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "session_90009"} })
 		require.Equal(t, payment.Rejected, w.cancel("b1").Outcome)
 		w.weChat.Forget()
 		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
