@@ -122,6 +122,19 @@ func TestRefundsThatShareANumberAreAllRemembered(t *testing.T) {
 	require.EqualValues(t, 4, m.settled.count, "the number's and the pays'")
 }
 
+func TestTheDoubtAboutARefundIsNotThatOfAnotherOfItsNumber(t *testing.T) {
+	m := NewMemory()
+	for _, c := range []struct {
+		pay     string
+		outcome Outcome
+	}{{"b1", Unknown}, {"b1", Rejected}, {"b2", NotSent}, {"b3", NotSent}} {
+		f, turn, before := m.begin(refundOf(t, c.pay))
+		require.Equal(t, first, turn, c)
+		require.Equal(t, c.outcome == Rejected, before.doubt, c)
+		m.settle(f, Answer{Outcome: c.outcome}, time.Minute)
+	}
+}
+
 func TestACancelIsForgottenNoSoonerForItsPay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()

@@ -108,7 +108,8 @@ func (m *Memory) leave(f *flight, forget time.Duration) {
 		return
 	}
 	m.spend(f.undoes.name)
-	if m.cancel(pay, forget) && f.gaveBack() {
+	m.cancel(pay, forget)
+	if f.gaveBack() {
 		if m.givenBack[pay] == nil {
 			m.givenBack[pay] = make(map[digest]int64)
 		}
@@ -128,20 +129,16 @@ func (m *Memory) spend(used name) {
 }
 
 // cancel notes that an order may have been taken back, whether it is known otherwise or
-// not, and tells whether that is remembered.
-func (m *Memory) cancel(id digest, forget time.Duration) bool {
+// not.
+func (m *Memory) cancel(id digest, forget time.Duration) {
 	if f := m.flights[id]; f != nil {
 		f.past.cancelled, f.forget = true, max(f.forget, forget)
-		return true
+		return
 	}
 	known, _ := m.settled.get(id)
 	known.past.cancelled, known.forget = true, max(known.forget, forget)
-	if known.forget <= time.Since(m.start) {
-		return false
-	}
 	m.settled.drop(id)
 	m.remember(id, known)
-	return true
 }
 
 // gaveBack tells whether a cancel that was settled is known to have given back what it

@@ -272,3 +272,167 @@ func TestACancelWithoutAMemoryCountsForAPayThatHasOne(t *testing.T) {
 		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
 	})
 }
+
+// quick is a processor that shares the memory and waits for no slow answer.
+func (w *world) quick(call func(w *world) payment.Answer) func() payment.Answer {
+	others := *w
+	processor := *w.processor
+	others.processor = &processor
+	w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+	return func() payment.Answer { return call(&others) }
+}
+
+// firstAttempts lets the first attempt of each call of an API suffer.
+func (w *world) firstAttempts(kinds map[*wechat.API]string) {
+	w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+		if c.Attempt > 1 {
+			return simulator.Fault{}
+		}
+		return simulator.Fault{Kind: kinds[c.API]}
+	})
+}
+
+func TestAPayThatBeganDuringItsCancelIsNotSharedAfterThat(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		cancel := w.quick(func(w *world) payment.Answer { return w.cancel("b1") })
+		// The pay is applied at once, and told after seconds.
+		w.firstAttempts(map[*wechat.API]string{wechat.CancelPay: "hang_before", wechat.Pay: "drip_after"})
+		var callers sync.WaitGroup
+		var before, after payment.Answer
+		callers.Go(func() {
+			time.Sleep(time.Second)
+			before = w.pay("b1", 100)
+		})
+		require.Equal(t, payment.Applied, cancel().Outcome)
+		callers.Go(func() { after = w.pay("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Applied, before.Outcome)
+		require.Equal(t, payment.Duplicate, after.Outcome)
+	})
+}
+
+func TestACancelThatBeganDuringItsPayIsNotSharedAfterThat(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		pay := w.quick(func(w *world) payment.Answer { return w.pay("b1", 100) })
+		// The cancel is refused at once, and told after seconds.
+		w.firstAttempts(map[*wechat.API]string{wechat.CancelPay: "drip_after", wechat.Pay: "hang_before"})
+		var callers sync.WaitGroup
+		var before, after payment.Answer
+		callers.Go(func() {
+			time.Sleep(time.Second)
+			before = w.cancel("b1")
+		})
+		require.Equal(t, payment.Applied, pay().Outcome)
+		callers.Go(func() { after = w.cancel("b1") })
+		callers.Wait()
+		require.Equal(t, payment.Rejected, before.Outcome)
+		require.Equal(t, payment.Applied, after.Outcome)
+	})
+}
+
+func TestACancelOfAPaySpendsItsNumberForAPresentInFlight(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		w.processor.Memory = payment.NewMemory()
+		w.firstAttempts(map[*wechat.API]string{wechat.Present: "hang_before"})
+		var callers sync.WaitGroup
+		var present payment.Answer
+		callers.Go(func() { present = w.present("b1", 5) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		callers.Wait()
+		require.Equal(t, payment.Duplicate, present.Outcome)
+	})
+}
+
+func TestWhatIsInFlightSpendsANumberToo(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		other func(w *world) payment.Answer
+		order func(w *world) payment.Answer
+	}{
+		{"a pay, that of a present", func(w *world) payment.Answer { return w.pay("b1", 100) }, func(w *world) payment.Answer { return w.present("b1", 5) }},
+		{"a cancel, that of its pay", func(w *world) payment.Answer { return w.cancel("b0") }, func(w *world) payment.Answer { return w.pay("b0", 100) }},
+		{"a cancel, that of a present", func(w *world) payment.Answer { return w.cancel("b0") }, func(w *world) payment.Answer { return w.present("b0", 5) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				require.Equal(t, payment.Applied, w.pay("b0", 100).Outcome)
+				w.processor.Memory = payment.NewMemory()
+				order := w.quick(c.order)
+				orders := 0
+				w.weChat.Misbehave(func(call simulator.Call) simulator.Fault {
+					switch orders++; orders {
+					case 1:
+						return simulator.Fault{Kind: "drip_after"} // of the other
+					case 2:
+						return simulator.Fault{Kind: "lost_before"}
+					}
+					return simulator.Fault{}
+				})
+				var callers sync.WaitGroup
+				callers.Go(func() { c.other(w) })
+				time.Sleep(time.Second)
+				require.Equal(t, payment.Duplicate, order().Outcome)
+				callers.Wait()
+			})
+		})
+	}
+}
+
+func TestAPayIsNotReplayedWhileItsCancelIsInFlight(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		pay := w.quick(func(w *world) payment.Answer { return w.pay("b1", 100) })
+		require.Equal(t, payment.Applied, pay().Outcome)
+		w.firstAttempts(map[*wechat.API]string{wechat.CancelPay: "drip_after"})
+		var callers sync.WaitGroup
+		callers.Go(func() { w.cancel("b1") })
+		time.Sleep(time.Second)
+		require.True(t, w.order("b1").Returned)
+		require.Equal(t, payment.Duplicate, pay().Outcome)
+		callers.Wait()
+	})
+}
+
+func TestAPresentThatIsNotRememberedSpendsTheNumberOfAPayInDoubt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.suffer(slices.Repeat([]string{"lost_before"}, 100)...)
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		w.weChat.Forget()
+		replay := w.processor.Replay
+		w.processor.Replay = 0
+		require.Equal(t, payment.Applied, w.present("b1", 5).Outcome)
+		w.processor.Replay = replay
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
+
+func TestAPayWithoutAMemoryIsKnownToBeTakenBackAsLongAsItsCancelIs(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		cancel := w.quick(func(w *world) payment.Answer { return w.cancel("b1") })
+		replay := w.processor.Replay
+		w.processor.Replay = 0
+		w.firstAttempts(map[*wechat.API]string{wechat.Pay: "drip_after"})
+		var callers sync.WaitGroup
+		callers.Go(func() { w.pay("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Applied, cancel().Outcome)
+		callers.Wait()
+		w.processor.Replay = replay
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
+
+func TestACallWithoutAMemoryForgetsNothing(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.pay("b1", 100).Outcome)
+		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+		replay := w.processor.Replay
+		w.processor.Replay = 0
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+		w.processor.Replay = replay
+		w.suffer("lost_before")
+		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
+	})
+}
