@@ -60,6 +60,7 @@ type history struct {
 	*world
 	random *rand.Rand
 	v2     float64       // the share of calls of v2
+	fickle bool          // whether the memory is turned on and off
 	grain  time.Duration // all times are multiples of it: the larger, the more happens at once
 
 	mu    sync.Mutex
@@ -72,6 +73,7 @@ type call struct {
 	began   time.Time
 	ended   time.Time
 	hungUp  bool
+	forgets bool // there was no memory to keep it
 	answer  payment.Answer
 	// What the books said when the call began and when the answer was given.
 	before, order simulator.Order
@@ -85,8 +87,11 @@ func newHistory(t *testing.T, seed uint64) *history {
 	h.v2 = []float64{0, 0.5, 1, 1}[random.IntN(4)]
 	h.grain = []time.Duration{time.Millisecond, 500 * time.Millisecond}[random.IntN(2)]
 	h.processor.CancelUnknown = random.IntN(4) == 0
-	if random.IntN(5) == 0 {
+	switch random.IntN(5) {
+	case 0:
 		h.processor.Replay = 0
+	case 1:
+		h.fickle = true
 	}
 
 	kinds := faultsFor(h.processor.CancelUnknown)
@@ -151,6 +156,13 @@ func (h *history) live() {
 			h.logIn()
 		case 2:
 			h.rotateMidasKey()
+		case 3:
+			if h.fickle {
+				h.mu.Lock()
+				h.reload()
+				h.processor.Replay = replay - h.processor.Replay
+				h.mu.Unlock()
+			}
 		}
 	}
 	callers.Wait()
@@ -223,6 +235,7 @@ func (h *history) call(request wechat.Request, hangUp time.Duration) {
 	h.mu.Lock()
 	h.calls = append(h.calls, c)
 	processor, creds := h.processor, h.credentials
+	c.forgets = processor.Replay == 0
 	h.mu.Unlock()
 
 	ctx := context.Background()
@@ -283,7 +296,7 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 	case payment.Applied, payment.AlreadyApplied:
 		// Without a memory, a bill_no that is used again cannot be told from a
 		// repeat.
-		if h.processor.Replay > 0 {
+		if h.remembers(c) {
 			require.True(h.t, applied, why("said applied, and is not"))
 			require.Zero(h.t, c.before.Refunded, why("said applied, and was taken back before"))
 			require.False(h.t, c.answer.Outcome == payment.AlreadyApplied && c.order.Refunded > 0 && !h.cancelledAtOnce(c), why("said applied, and was taken back meanwhile"))
@@ -292,8 +305,8 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 		require.True(h.t, c.known, why("said duplicate of nothing"))
 	case payment.Rejected:
 		// Taken back is as good as never applied. A part is not.
-		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c) || landedAfter(c), why("said rejected, and is applied"))
-		if c.answer.Problem == payment.TakenBack && h.processor.Replay > 0 {
+		require.True(h.t, !applied || c.order.Returned || h.elsewhere(c) || landedAfter(c) || !h.remembersCancels(c), why("said rejected, and is applied"))
+		if c.answer.Problem == payment.TakenBack && h.remembers(c) {
 			require.True(h.t, c.order.Returned, why("said taken back, and is not"))
 		}
 	case payment.NotSent:
@@ -304,6 +317,22 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 	}
 }
 
+// remembers tells whether all that used the call's number was remembered, but for what
+// took it back, which is noted with the order itself.
+func (h *history) remembers(c *call) bool {
+	return !slices.ContainsFunc(h.calls, func(other *call) bool {
+		return other.forgets && other.request.BillNo() == c.request.BillNo() && other.request.Endpoint().API != wechat.CancelPay
+	})
+}
+
+// remembersCancels tells whether no cancel of the order could be mistaken for another of
+// the same number.
+func (h *history) remembersCancels(c *call) bool {
+	return !slices.ContainsFunc(h.calls, func(other *call) bool {
+		return other.request.Endpoint().API.Cancels() && paidBy(other.request) == orderOf(c.request) && !h.remembers(other)
+	})
+}
+
 // elsewhere tells whether another call about the order was told its true end at the
 // same time, or before and there is no memory that could know. What is said then is
 // about this call alone.
@@ -311,7 +340,7 @@ func (h *history) elsewhere(c *call) bool {
 	return slices.ContainsFunc(h.calls, func(other *call) bool {
 		told := other.answer.Outcome != payment.Rejected && other.answer.Outcome != payment.NotSent || other.answer.Problem == payment.TakenBack
 		atOnce := !other.ended.Before(c.began) && !c.ended.Before(other.began)
-		return other != c && orderOf(other.request) == orderOf(c.request) && told && (atOnce || h.processor.Replay == 0)
+		return other != c && orderOf(other.request) == orderOf(c.request) && told && (atOnce || other.forgets)
 	})
 }
 

@@ -25,6 +25,7 @@ const (
 	appID  = "wx1234567"
 	player = "odkx20ENSNa2w5y3g_qOkOvBNM1g"
 	coins  = 250 // for two orders of 100, or one and no second of 200
+	replay = 10 * time.Minute
 )
 
 // world is a processor in front of a simulated WeChat, joined by net/http over
@@ -62,7 +63,7 @@ func newWorld(t *testing.T, options simulator.Options) *world {
 		require.NoError(t, server.Close())
 	})
 	w.processor = &payment.Processor{
-		Memory: payment.NewMemory(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second, Replay: 10 * time.Minute,
+		Memory: payment.NewMemory(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second, Replay: replay,
 	}
 	w.reload()
 	return w
