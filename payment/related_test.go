@@ -36,6 +36,7 @@ func TestAPayThatIsTakenBackIsNotSaidToBeAppliedHoweverShortItsCancelIsRemembere
 				w.reload()
 				require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
 				time.Sleep(replay)
+				w.suffer("lost_before")
 				require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
 			})
 		})
