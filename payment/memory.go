@@ -48,8 +48,8 @@ type flight struct {
 	// takingBack: we are cancelling the order ourselves, and its callers wait for
 	// the end of that.
 	takingBack bool
-	// stale: the order, or what it takes back, was in flight at the same time, so that
-	// its answer may be out of date for whoever comes now.
+	// stale: what takes the order back, or what it takes back, was in flight at the same
+	// time or may be, so that its answer may be out of date for whoever comes now.
 	stale bool
 
 	// done is closed when answer is there.
@@ -80,6 +80,7 @@ type past struct {
 	known     bool // WeChat said that it was
 	spent     bool // WeChat may know its number by another order
 	cancelled bool // it may have been taken back, even in part
+	haunted   bool // a lost attempt to take it back may land yet
 }
 
 // stands tells whether the answer may be given again.
@@ -135,6 +136,7 @@ func (m *Memory) begin(order wechat.Request) (f *flight, t turn, before past) {
 	}
 	m.settled.drop(id)
 	f.past.spent = f.past.spent || m.isSpent(called)
+	f.stale = f.past.haunted
 	m.flights[id] = f
 	m.join(f)
 	return f, first, f.past

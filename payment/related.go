@@ -108,7 +108,7 @@ func (m *Memory) leave(f *flight, forget time.Duration) {
 		return
 	}
 	m.spend(f.undoes.name)
-	m.cancel(pay, forget)
+	m.cancel(pay, f.past.doubt, forget)
 	if f.gaveBack() {
 		if m.givenBack[pay] == nil {
 			m.givenBack[pay] = make(map[digest]int64)
@@ -128,17 +128,23 @@ func (m *Memory) spend(used name) {
 	}
 }
 
-// cancel notes that an order may have been taken back, whether it is known otherwise or
-// not.
-func (m *Memory) cancel(id digest, forget time.Duration) {
+// cancel notes that an order may have been taken back, or may be yet where that is in
+// doubt, whether the order is known otherwise or not.
+func (m *Memory) cancel(id digest, doubt bool, forget time.Duration) {
 	if f := m.flights[id]; f != nil {
-		f.past.cancelled, f.forget = true, max(f.forget, forget)
+		f.past.cancel(doubt)
+		f.forget = max(f.forget, forget)
 		return
 	}
 	known, _ := m.settled.get(id)
-	known.past.cancelled, known.forget = true, max(known.forget, forget)
+	known.past.cancel(doubt)
+	known.forget = max(known.forget, forget)
 	m.settled.drop(id)
 	m.remember(id, known)
+}
+
+func (p *past) cancel(doubt bool) {
+	p.cancelled, p.haunted = true, p.haunted || doubt
 }
 
 // gaveBack tells whether a cancel that was settled is known to have given back what it

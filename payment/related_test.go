@@ -432,3 +432,28 @@ func TestACallWithoutAMemoryForgetsNothing(t *testing.T) {
 		require.Equal(t, payment.Duplicate, w.pay("b1", 100).Outcome)
 	})
 }
+
+func TestAPayWhoseCancelMayLandYetIsNotShared(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		cancel := w.quick(func(w *world) payment.Answer { return w.cancel("b1") })
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			switch {
+			case c.API == wechat.Pay:
+				return simulator.Fault{Kind: "drip_after"} // applied at once, told after seconds
+			case c.Attempt == 1:
+				return simulator.Fault{Kind: "late", Delay: 3 * time.Second}
+			}
+			return simulator.Fault{}
+		})
+		require.Equal(t, payment.Rejected, cancel().Outcome)
+		var callers sync.WaitGroup
+		var before, after payment.Answer
+		callers.Go(func() { before = w.pay("b1", 100) })
+		time.Sleep(4 * time.Second)
+		require.True(t, w.order("b1").Returned)
+		callers.Go(func() { after = w.pay("b1", 100) })
+		callers.Wait()
+		require.Equal(t, payment.Applied, before.Outcome)
+		require.Equal(t, payment.Duplicate, after.Outcome)
+	})
+}
