@@ -93,7 +93,7 @@ func (m *Memory) join(f *flight) {
 // leave notes what the end of an order means for others, at least until the time given.
 func (m *Memory) leave(f *flight, forget time.Duration) {
 	mayBeDone := f.past.known || f.past.doubt
-	if mayBeDone {
+	if mayBeDone || f.past.cancelled {
 		m.spend(f.name)
 	}
 	if f.undoes == nil {
@@ -179,7 +179,7 @@ func (m *Memory) spent(order wechat.Request) bool {
 			return true
 		}
 	}
-	return false
+	return m.isSpent(n)
 }
 
 // returned tells whether an order of that many coins is known to be taken back, all of

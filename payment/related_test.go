@@ -457,3 +457,30 @@ func TestAPayWhoseCancelMayLandYetIsNotShared(t *testing.T) {
 		require.Equal(t, payment.Duplicate, after.Outcome)
 	})
 }
+
+func TestAPayThatWasTakenBackAndIsRefusedNowHasSpentItsNumber(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		require.Equal(t, payment.Applied, w.payV2("b0", 100).Outcome)
+		w.suffer(slices.Repeat([]string{"lost_after"}, 100)...)
+		require.Equal(t, payment.Unknown, w.payV2("b1", 100).Outcome)
+		w.weChat.Forget()
+		require.Equal(t, payment.Applied, w.refund("r1", "b1", 100).Outcome)
+
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			switch {
+			case c.Attempt == 1:
+				return simulator.Fault{Kind: "hang_before"}
+			case c.API == wechat.PayV2:
+				return simulator.Fault{Kind: "busy_currency"}
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		var pay payment.Answer
+		callers.Go(func() { pay = w.payV2("b1", 100) })
+		time.Sleep(time.Second)
+		require.Equal(t, payment.Duplicate, w.refund("b1", "b0", 40).Outcome)
+		callers.Wait()
+		require.Equal(t, payment.Rejected, pay.Outcome)
+	})
+}
