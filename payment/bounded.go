@@ -18,10 +18,10 @@ type bounded struct {
 	cancel context.CancelFunc
 }
 
-// within returns a context with the values of parent that ends after the time given,
+// until returns a context with the values of parent that ends at the time given,
 // whatever becomes of parent. It is to be released when it is needed no longer.
-func within(parent context.Context, d time.Duration) *bounded {
-	return &bounded{Context: context.WithoutCancel(parent), end: time.Now().Add(d)}
+func until(parent context.Context, end time.Time) *bounded {
+	return &bounded{Context: context.WithoutCancel(parent), end: end}
 }
 
 // part returns a context that ends after the time given, or at this one's end.

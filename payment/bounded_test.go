@@ -12,7 +12,7 @@ import (
 func TestABoundedContextEndsInTimeForThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		ctx := within(t.Context(), time.Second)
+		ctx := until(t.Context(), time.Now().Add(time.Second))
 		defer ctx.release()
 		require.NoError(t, ctx.Err())
 		<-ctx.Done()
@@ -23,7 +23,7 @@ func TestABoundedContextEndsInTimeForThoseWhoWait(t *testing.T) {
 
 func TestABoundedContextEndsInTimeThoughNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := within(t.Context(), time.Second)
+		ctx := until(t.Context(), time.Now().Add(time.Second))
 		defer ctx.release()
 		time.Sleep(time.Second - time.Nanosecond)
 		require.NoError(t, ctx.Err())
@@ -36,7 +36,7 @@ func TestABoundedContextEndsInTimeThoughNobodyWaits(t *testing.T) {
 func TestABoundedContextOutlivesItsParent(t *testing.T) {
 	parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	cancel()
-	ctx := within(parent, time.Minute)
+	ctx := until(parent, time.Now().Add(time.Minute))
 	defer ctx.release()
 	require.Equal(t, "value", ctx.Value(key{}))
 	select {
@@ -48,13 +48,13 @@ func TestABoundedContextOutlivesItsParent(t *testing.T) {
 }
 
 func TestWhoeverWaitsForAReleasedContextGoesOn(t *testing.T) {
-	waitedFor := within(t.Context(), time.Minute)
+	waitedFor := until(t.Context(), time.Now().Add(time.Minute))
 	done := waitedFor.Done()
 	waitedFor.release()
 	<-done
 	require.ErrorIs(t, waitedFor.Err(), context.Canceled)
 
-	unused := within(t.Context(), time.Minute)
+	unused := until(t.Context(), time.Now().Add(time.Minute))
 	unused.release()
 	<-unused.Done()
 	require.ErrorIs(t, unused.Err(), context.Canceled)
@@ -62,7 +62,7 @@ func TestWhoeverWaitsForAReleasedContextGoesOn(t *testing.T) {
 
 func TestAPartOfABoundedContextEndsWithItAtTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := within(t.Context(), time.Second)
+		ctx := until(t.Context(), time.Now().Add(time.Second))
 		defer ctx.release()
 		for part, want := range map[time.Duration]time.Duration{time.Minute: time.Second, time.Millisecond: time.Millisecond} {
 			part, cancel := ctx.part(part)

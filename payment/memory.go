@@ -49,7 +49,7 @@ type flight struct {
 	// the end of that.
 	takingBack bool
 	// stale: what takes the order back, or what it takes back, was in flight at the same
-	// time or may be, so that its answer may be out of date for whoever comes now.
+	// time or may land yet, so that the answer may be out of date for whoever comes now.
 	stale bool
 
 	// done is closed when answer is there.
@@ -158,7 +158,7 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 	case Rejected:
 		// What WeChat knows by its number stays known. That there is no such order to be
 		// cancelled is true now: a lost attempt may land later, and find one.
-		f.past.doubt = f.past.doubt && f.undoes != nil
+		f.past.doubt = f.past.doubt && f.undoes != nil && answer.Errcode == wechat.NoSuchOrder
 	case NotSent: // as before
 	}
 	now := time.Since(m.start)
@@ -172,6 +172,14 @@ func (m *Memory) settle(f *flight, answer Answer, replay time.Duration) {
 		answer = Answer{Outcome: answer.Outcome}
 	}
 	m.remember(f.id, remembered{f.fingerprint, f.past, answer, forget})
+}
+
+// inFlight returns the flight of the order, or of another of its number, nil if there is
+// none.
+func (m *Memory) inFlight(order wechat.Request) *flight {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flights[idOf(order)]
 }
 
 // takeBack notes that the order is being cancelled by ourselves.
@@ -201,5 +209,11 @@ func (m *Memory) expire(now time.Duration) {
 // drop forgets an order that is not in flight, if it is known.
 func (m *Memory) drop(id digest) {
 	m.settled.drop(id)
+	if m.givenBack[id] == nil {
+		return
+	}
 	delete(m.givenBack, id)
+	if len(m.givenBack) == 0 {
+		m.givenBack = make(map[digest]map[digest]int64) // a map never shrinks
+	}
 }

@@ -131,7 +131,7 @@ func TestTheDoubtAboutARefundIsNotThatOfAnotherOfItsNumber(t *testing.T) {
 		f, turn, before := m.begin(refundOf(t, c.pay))
 		require.Equal(t, first, turn, c)
 		require.Equal(t, c.outcome == Rejected, before.doubt, c)
-		m.settle(f, Answer{Outcome: c.outcome}, time.Minute)
+		m.settle(f, Answer{Outcome: c.outcome, Errcode: wechat.NoSuchOrder}, time.Minute)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestWhatEarlierCallsWereToldAddsUp(t *testing.T) {
 		{NotSent, past{known: true}},
 		{Unknown, past{doubt: true, known: true}},
 		{NotSent, past{doubt: true, known: true}},
-		{Rejected, past{doubt: true, known: true}},
+		{Rejected, past{known: true}},
 	} {
 		r, turn, before := m.begin(refundNumbered(t, 0))
 		require.Equal(t, first, turn)
@@ -272,20 +272,32 @@ func TestAReplayWithoutEndIsOne(t *testing.T) {
 	})
 }
 
+func cancelNumbered(t *testing.T, n int) wechat.Request {
+	t.Helper()
+	r, err := wechat.Decode(wechat.At(wechat.CancelPay, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","bill_no":"b%d"}`, n))
+	require.NoError(t, err)
+	return r
+}
+
 func TestAFullMemoryIsGivenBackOnceAllIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory()
-		before := heap()
-		for n := range maxRemembered {
-			f, _, _ := m.begin(orderNumbered(t, n))
-			m.settle(f, Answer{Outcome: Applied}, time.Hour)
-		}
-		require.Greater(t, heap()-before, int64(10<<20))
-		time.Sleep(time.Hour)
-		m.begin(orderNumbered(t, 0))
-		require.Less(t, heap()-before, int64(1<<20))
-		runtime.KeepAlive(m)
-	})
+	for name, numbered := range map[string]func(*testing.T, int) wechat.Request{"pays": orderNumbered, "cancels": cancelNumbered} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := NewMemory()
+				before := heap()
+				for n := range maxRemembered {
+					f, _, _ := m.begin(numbered(t, n))
+					m.settle(f, Answer{Outcome: Applied}, time.Hour)
+				}
+				require.EqualValues(t, maxRemembered, m.settled.count)
+				require.Greater(t, heap()-before, int64(10<<20))
+				time.Sleep(time.Hour)
+				m.begin(orderNumbered(t, 0))
+				require.Less(t, heap()-before, int64(1<<20))
+				runtime.KeepAlive(m)
+			})
+		})
+	}
 }
 
 // heap returns how many bytes are in use.

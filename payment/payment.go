@@ -86,27 +86,30 @@ const (
 
 // Process carries out the order, or gives the answer of an earlier call that said
 // the same. It is followed to its end though ctx is cancelled: a caller that hangs
-// up does not undo what was sent. Following it takes Deadline at the most, or twice
-// that with CancelUnknown; a call that meets the same order in flight waits for that
-// one's end first, and for each later one whose answer a cancel at the same time may
-// have outdated.
+// up does not undo what was sent. That takes Deadline at the most, or twice that with
+// CancelUnknown; a call that meets the same order in flight waits for that one's end.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) Answer {
 	return p.process(ctx, order, creds, time.Time{})
 }
 
 // process is Process, which ends by the time given unless that is zero.
 func (p *Processor) process(ctx context.Context, order wechat.Request, creds Credentials, by time.Time) Answer {
-	deadline := p.Deadline
+	end := by
+	if end.IsZero() {
+		end = time.Now().Add(p.Deadline)
+	}
 	if !order.Endpoint().API.Moves {
-		answer, _ := p.pursue(ctx, order, creds, past{}, deadline)
+		answer, _ := p.pursue(ctx, order, creds, past{}, end)
 		return answer
 	}
 	known, turn, before := p.Memory.begin(order)
-	for turn == later {
+	if turn == later {
 		if !known.over(by) {
 			return Interrupted(order, context.DeadlineExceeded)
 		}
-		known, turn, before = p.Memory.begin(order)
+		if known, turn, before = p.Memory.begin(order); turn == later {
+			turn = shared // it began after this call, for which its answer is as good
+		}
 	}
 	switch turn {
 	case conflict:
@@ -124,9 +127,6 @@ func (p *Processor) process(ctx context.Context, order wechat.Request, creds Cre
 		}
 		return known.answer
 	}
-	if !by.IsZero() {
-		deadline = time.Until(by)
-	}
 	var answer Answer
 	defer func() {
 		if answer.Outcome == "" {
@@ -134,7 +134,7 @@ func (p *Processor) process(ctx context.Context, order wechat.Request, creds Cre
 		}
 		p.Memory.settle(known, answer, p.Replay)
 	}()
-	answer, known.past.doubt = p.pursue(ctx, order, creds, before, deadline)
+	answer, known.past.doubt = p.pursue(ctx, order, creds, before, end)
 	if p.CancelUnknown && order.Endpoint().API.Cancel != nil && answer.Outcome == Unknown && answer.Attempts > 0 && !before.known {
 		p.Memory.takeBack(known)
 		answer = p.takeBack(ctx, order, creds, answer)
@@ -147,10 +147,10 @@ func Interrupted(order wechat.Request, cause error) Answer {
 	return Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo(), Cause: cause})
 }
 
-// pursue follows one order to its end. It also tells whether there is an attempt, of this
+// pursue follows one order until the time given. It also tells whether there is an attempt, of this
 // call or an earlier one, whose end nobody saw.
-func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past, deadline time.Duration) (answer Answer, doubt bool) {
-	span := within(ctx, deadline)
+func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past, end time.Time) (answer Answer, doubt bool) {
+	span := until(ctx, end)
 	defer span.release()
 	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
 	u.follow(span)
@@ -158,10 +158,14 @@ func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Cred
 }
 
 // takeBack cancels a pay whose end is unknown, and tells what that proves. A cancel that
-// is in flight may have been answered before the pay was sent, which would prove nothing:
-// the memory lets no other share that answer.
+// is in flight may have been answered before the pay was sent, which would prove nothing,
+// or say something else: this one comes after it.
 func (p *Processor) takeBack(ctx context.Context, pay wechat.Request, creds Credentials, unknown Answer) Answer {
-	cancelled := p.process(ctx, pay.Cancel(), creds, time.Now().Add(p.Deadline))
+	by, cancel := time.Now().Add(p.Deadline), pay.Cancel()
+	if other := p.Memory.inFlight(cancel); other != nil {
+		other.over(by)
+	}
+	cancelled := p.process(ctx, cancel, creds, by)
 	switch {
 	case cancelled.Outcome == Applied, cancelled.Outcome == AlreadyApplied, cancelled.Outcome == Duplicate,
 		p.Memory.returned(idOf(pay), pay.Amount()): // by the caller, at the same time

@@ -88,9 +88,11 @@ func (m *Memory) join(f *flight) {
 	if pay := m.flights[f.undoes.id]; pay != nil {
 		pay.stale, f.stale = true, true
 	}
+	m.settled.edit(f.undoes.id, func(pay *record) { f.stale = f.stale || pay.past.doubt }) // it may land yet
 }
 
-// leave notes what the end of an order means for others, at least until the time given.
+// leave notes what the end of an order means for others. That one may be taken back is
+// remembered at least until the time given.
 func (m *Memory) leave(f *flight, forget time.Duration) {
 	mayBeDone := f.past.known || f.past.doubt
 	if mayBeDone || f.past.cancelled {

@@ -484,3 +484,94 @@ func TestAPayThatWasTakenBackAndIsRefusedNowHasSpentItsNumber(t *testing.T) {
 		require.Equal(t, payment.Rejected, pay.Outcome)
 	})
 }
+
+func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		pay := w.quick(func(w *world) payment.Answer {
+			w.processor.Deadline = time.Second
+			return w.pay("b1", 100)
+		})
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			switch {
+			case c.API == wechat.Pay:
+				return simulator.Fault{Kind: "late", Delay: 2 * time.Second}
+			case c.Attempt == 1:
+				return simulator.Fault{Kind: "drip_after"} // refused at once, told after seconds
+			}
+			return simulator.Fault{}
+		})
+		require.Equal(t, payment.Unknown, pay().Outcome)
+		var callers sync.WaitGroup
+		var before, after payment.Answer
+		callers.Go(func() { before = w.cancel("b1") })
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 1, w.order("b1").Applied)
+		callers.Go(func() { after = w.cancel("b1") })
+		callers.Wait()
+		require.Equal(t, payment.Rejected, before.Outcome)
+		require.Equal(t, payment.Applied, after.Outcome)
+	})
+}
+
+func TestTakingBackWaitsForACancelThatSaysSomethingElse(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.processor.CancelUnknown = true
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			switch {
+			case c.API == wechat.Pay:
+				return simulator.Fault{Kind: "lost_after"}
+			case c.Attempt == 1:
+				return simulator.Fault{Kind: "hang_after"}
+			}
+			return simulator.Fault{}
+		})
+		var callers sync.WaitGroup
+		var cancelled payment.Answer
+		callers.Go(func() {
+			time.Sleep(w.processor.Deadline - time.Second)
+			cancelled = w.cancel("b1")
+		})
+		pay := w.request(wechat.At(wechat.Pay, wechat.Official), fmt.Sprintf(`{"openid":%q,"amt":100,"bill_no":"b1","zone_id":"2"}`, player))
+		answer := w.processor.Process(context.Background(), pay, w.credentials)
+		callers.Wait()
+		require.Equal(t, payment.AlreadyApplied, cancelled.Outcome)
+		require.Equal(t, payment.TakenBack, answer.Problem, "%s", answer.Body)
+	})
+}
+
+func TestACancelThatIsRefusedForGoodLeavesThePayAsItIs(t *testing.T) {
+	s := plays(says(0, "ok"), answers(502, ""), says(90014, "confirmed"))
+	p := through(s)
+	p.Replay = time.Hour
+	require.Equal(t, payment.Applied, p.Process(t.Context(), anOrder(t, wechat.Pay), wallet{}).Outcome)
+	require.Equal(t, payment.Rejected, p.Process(t.Context(), anOrder(t, wechat.CancelPay), wallet{}).Outcome)
+	require.True(t, p.Process(t.Context(), anOrder(t, wechat.Pay), wallet{}).Replayed)
+}
+
+func TestPaysAndCancelsAtOnceDoNotWaitForEachOtherForEver(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		began := time.Now()
+		var callers sync.WaitGroup
+		for range 8 {
+			callers.Go(func() { w.pay("b1", 100) })
+			callers.Go(func() { w.cancel("b1") })
+		}
+		callers.Wait()
+		require.LessOrEqual(t, time.Since(began), w.processor.Deadline)
+	})
+}
+
+func TestACallThatWaitedHasTheTimeThatIsLeft(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.weChat.Misbehave(func(simulator.Call) simulator.Fault { return simulator.Fault{Kind: "hang_before"} })
+		var callers sync.WaitGroup
+		callers.Go(func() { w.pay("b1", 100) })
+		callers.Go(func() { w.cancel("b1") })
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		require.LessOrEqual(t, time.Since(began), w.processor.Deadline)
+		callers.Wait()
+	})
+}
