@@ -357,7 +357,7 @@ func TestWhatIsInFlightSpendsANumberToo(t *testing.T) {
 				w.processor.Memory = payment.NewMemory()
 				order := w.quick(c.order)
 				orders := 0
-				w.weChat.Misbehave(func(call simulator.Call) simulator.Fault {
+				w.weChat.Misbehave(func(simulator.Call) simulator.Fault {
 					switch orders++; orders {
 					case 1:
 						return simulator.Fault{Kind: "drip_after"} // of the other
