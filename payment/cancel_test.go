@@ -2,6 +2,7 @@ package payment_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,19 +27,28 @@ func (w *world) sufferPay(kind string) {
 	})
 }
 
+// However long the cancel is remembered.
 func TestAPayThatIsCancelledWhileItIsInFlightIsNotSaidToBeApplied(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, w *world) {
-		w.sufferPay("hang_after")
-		var callers sync.WaitGroup
-		var inFlight, joined payment.Answer
-		callers.Go(func() { inFlight = w.pay("b1", 100) })
-		time.Sleep(time.Second)
-		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
-		callers.Go(func() { joined = w.pay("b1", 100) })
-		callers.Wait()
-		require.Equal(t, payment.Duplicate, inFlight.Outcome)
-		require.Equal(t, payment.Duplicate, joined.Outcome)
-	})
+	for _, kept := range []time.Duration{replay, time.Second, 0} {
+		for _, wait := range []time.Duration{0, 1500 * time.Millisecond} {
+			t.Run(fmt.Sprint(kept, wait), func(t *testing.T) {
+				inFakeTime(t, func(t *testing.T, w *world) {
+					w.processor.Replay = kept
+					w.sufferPay("hang_after")
+					var callers sync.WaitGroup
+					var inFlight, joined payment.Answer
+					callers.Go(func() { inFlight = w.pay("b1", 100) })
+					time.Sleep(time.Second)
+					require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+					time.Sleep(wait)
+					callers.Go(func() { joined = w.pay("b1", 100) })
+					callers.Wait()
+					require.Equal(t, payment.Duplicate, inFlight.Outcome)
+					require.Equal(t, payment.Duplicate, joined.Outcome)
+				})
+			})
+		}
+	}
 }
 
 func TestACancelIsRememberedThoughItsPayIsForgotten(t *testing.T) {
@@ -162,8 +172,7 @@ func TestANumberThatAPresentUsesProvesNothingAboutAPay(t *testing.T) {
 			}
 			return simulator.Fault{}
 		})
-		present := w.request(wechat.At(wechat.Present, wechat.Official), `{"openid":"`+player+`","present_counts":5,"bill_no":"b1"}`)
-		require.Equal(t, payment.Duplicate, w.processor.Process(context.Background(), present, w.credentials).Outcome)
+		require.Equal(t, payment.Duplicate, w.present("b1", 5).Outcome)
 	})
 }
 
@@ -194,19 +203,22 @@ func TestARepeatWhileAnOrderIsLookedForToTakeItBackSendsNothing(t *testing.T) {
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, w *world) {
-		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
-		w.sufferPay("drip_after") // applied at once, told after seconds
-		var callers sync.WaitGroup
-		var slow, after payment.Answer
-		callers.Go(func() { slow = w.pay("b1", 100) })
-		time.Sleep(time.Second)
-		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
-		callers.Go(func() { after = w.pay("b1", 100) })
-		callers.Wait()
-		require.Equal(t, payment.Applied, slow.Outcome)
-		require.Equal(t, payment.Duplicate, after.Outcome)
-	})
+	for _, kept := range []time.Duration{replay, 0} {
+		inFakeTime(t, func(t *testing.T, w *world) {
+			w.processor.Replay = kept
+			w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
+			w.sufferPay("drip_after") // applied at once, told after seconds
+			var callers sync.WaitGroup
+			var slow, after payment.Answer
+			callers.Go(func() { slow = w.pay("b1", 100) })
+			time.Sleep(time.Second)
+			require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
+			callers.Go(func() { after = w.pay("b1", 100) })
+			callers.Wait()
+			require.Equal(t, payment.Applied, slow.Outcome)
+			require.Equal(t, payment.Duplicate, after.Outcome)
+		})
+	}
 }
 
 func TestACancelOfNoSuchOrderOfWhichAnAttemptWasLostMayLandYet(t *testing.T) {

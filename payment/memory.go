@@ -42,8 +42,8 @@ type flight struct {
 	name
 	id          digest
 	fingerprint digest
-	undoes      *undoing // nil for most
-	past        past
+	undoes      *undoing      // nil for most
+	past        past          // its doubt is for its caller alone to set
 	forget      time.Duration // until when what was known before is remembered
 	// takingBack: we are cancelling the order ourselves, and its callers wait for
 	// the end of that.
@@ -130,7 +130,7 @@ func (m *Memory) begin(order wechat.Request) (f *flight, t turn, before past) {
 			return &flight{answer: known.answer}, again, past{}
 		}
 		f.past, f.forget = known.past, known.forget
-		if known.fingerprint != fingerprint { // what may have been done is not this order
+		if known.fingerprint != fingerprint { // the doubt was about another, by which the number may be in use
 			f.past.known, f.past.doubt = f.past.known || f.past.doubt, false
 		}
 	}

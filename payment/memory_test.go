@@ -15,11 +15,17 @@ import (
 	"midas-sidecar/wechat"
 )
 
-func orderNumbered(t *testing.T, n int) wechat.Request {
+// decoded is an official order of that API.
+func decoded(t *testing.T, api *wechat.API, format string, values ...any) wechat.Request {
 	t.Helper()
-	r, err := wechat.Decode(wechat.At(wechat.Pay, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","amt":1,"bill_no":"b%d"}`, n))
+	r, err := wechat.Decode(wechat.At(api, wechat.Official), fmt.Appendf(nil, format, values...))
 	require.NoError(t, err)
 	return r
+}
+
+func orderNumbered(t *testing.T, n int) wechat.Request {
+	t.Helper()
+	return decoded(t, wechat.Pay, `{"openid":"o1","amt":1,"bill_no":"b%d"}`, n)
 }
 
 func TestTheOldestOrdersAreForgottenForNewOnes(t *testing.T) {
@@ -38,9 +44,7 @@ func TestTheOldestOrdersAreForgottenForNewOnes(t *testing.T) {
 
 func refundNumbered(t *testing.T, n int) wechat.Request {
 	t.Helper()
-	r, err := wechat.Decode(wechat.At(wechat.CancelPayV2, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","amount":1,"bill_no":"r%d","pay_bill_no":"b1"}`, n))
-	require.NoError(t, err)
-	return r
+	return decoded(t, wechat.CancelPayV2, `{"openid":"o1","amount":1,"bill_no":"r%d","pay_bill_no":"b1"}`, n)
 }
 
 // refunded is the pay that the refunds are of.
@@ -90,9 +94,7 @@ func TestRefundsAreAddedUpUntilThePayIsReturned(t *testing.T) {
 
 func TestACancelOfV1ThatWasDoneBeforeGaveAllBack(t *testing.T) {
 	m := NewMemory()
-	cancel, err := wechat.Decode(wechat.At(wechat.CancelPay, wechat.Official), []byte(`{"openid":"o1","bill_no":"b1"}`))
-	require.NoError(t, err)
-	f, _, _ := m.begin(cancel)
+	f, _, _ := m.begin(cancelNumbered(t, 1))
 	require.False(t, m.returned(idOf(orderNumbered(t, 1)), 1))
 	m.settle(f, Answer{Outcome: Duplicate}, time.Hour)
 	require.True(t, m.returned(idOf(orderNumbered(t, 1)), 1))
@@ -101,9 +103,7 @@ func TestACancelOfV1ThatWasDoneBeforeGaveAllBack(t *testing.T) {
 // refundOf is the refund r1 of that pay.
 func refundOf(t *testing.T, pay string) wechat.Request {
 	t.Helper()
-	r, err := wechat.Decode(wechat.At(wechat.CancelPayV2, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":%q}`, pay))
-	require.NoError(t, err)
-	return r
+	return decoded(t, wechat.CancelPayV2, `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":%q}`, pay)
 }
 
 func TestRefundsThatShareANumberAreAllRemembered(t *testing.T) {
@@ -140,9 +140,7 @@ func TestACancelIsForgottenNoSoonerForItsPay(t *testing.T) {
 		m := NewMemory()
 		cancel, _, _ := m.begin(refundOf(t, "b1"))
 		m.settle(cancel, Answer{Outcome: Applied}, time.Hour)
-		pay, err := wechat.Decode(wechat.At(wechat.PayV2, wechat.Official), []byte(`{"openid":"o1","amount":1,"bill_no":"b1"}`))
-		require.NoError(t, err)
-		f, _, _ := m.begin(pay)
+		f, _, _ := m.begin(decoded(t, wechat.PayV2, `{"openid":"o1","amount":1,"bill_no":"b1"}`))
 		m.settle(f, Answer{Outcome: Applied}, time.Minute)
 
 		time.Sleep(time.Minute)
@@ -274,9 +272,7 @@ func TestAReplayWithoutEndIsOne(t *testing.T) {
 
 func cancelNumbered(t *testing.T, n int) wechat.Request {
 	t.Helper()
-	r, err := wechat.Decode(wechat.At(wechat.CancelPay, wechat.Official), fmt.Appendf(nil, `{"openid":"o1","bill_no":"b%d"}`, n))
-	require.NoError(t, err)
-	return r
+	return decoded(t, wechat.CancelPay, `{"openid":"o1","bill_no":"b%d"}`, n)
 }
 
 func TestAFullMemoryIsGivenBackOnceAllIsForgotten(t *testing.T) {

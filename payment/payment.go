@@ -147,8 +147,8 @@ func Interrupted(order wechat.Request, cause error) Answer {
 	return Own(OutcomeUnknown, Detail{Message: unknownOrder, BillNo: order.BillNo(), Cause: cause})
 }
 
-// pursue follows one order until the time given. It also tells whether there is an attempt, of this
-// call or an earlier one, whose end nobody saw.
+// pursue follows one order until the time given. It also tells whether there is an
+// attempt, of this call or an earlier one, whose end nobody saw.
 func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past, end time.Time) (answer Answer, doubt bool) {
 	span := until(ctx, end)
 	defer span.release()

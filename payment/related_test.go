@@ -42,43 +42,6 @@ func TestAPayThatIsTakenBackIsNotSaidToBeAppliedHoweverShortItsCancelIsRemembere
 	}
 }
 
-func TestWithoutAMemoryACancelStillCountsForThePayInFlight(t *testing.T) {
-	for _, replay := range []time.Duration{0, time.Second} {
-		t.Run(replay.String(), func(t *testing.T) {
-			inFakeTime(t, func(t *testing.T, w *world) {
-				w.processor.Replay = replay
-				w.sufferPay("hang_after")
-				var callers sync.WaitGroup
-				var inFlight, joined payment.Answer
-				callers.Go(func() { inFlight = w.pay("b1", 100) })
-				time.Sleep(time.Second)
-				require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
-				time.Sleep(1500 * time.Millisecond)
-				callers.Go(func() { joined = w.pay("b1", 100) })
-				callers.Wait()
-				require.Equal(t, payment.Duplicate, joined.Outcome)
-				require.Equal(t, payment.Duplicate, inFlight.Outcome)
-			})
-		})
-	}
-}
-
-func TestWithoutAMemoryACallAfterACancelDoesNotShareTheAnswerBeforeIt(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, w *world) {
-		w.processor.Replay = 0
-		w.processor.Deadline, w.processor.AttemptTimeout = time.Minute, time.Minute
-		w.sufferPay("drip_after")
-		var callers sync.WaitGroup
-		var after payment.Answer
-		callers.Go(func() { w.pay("b1", 100) })
-		time.Sleep(time.Second)
-		require.Equal(t, payment.Applied, w.cancel("b1").Outcome)
-		callers.Go(func() { after = w.pay("b1", 100) })
-		callers.Wait()
-		require.Equal(t, payment.Duplicate, after.Outcome)
-	})
-}
-
 func TestThatANumberIsSpentIsRememberedAsLongAsTheDoubt(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		lost := slices.Repeat([]string{"lost_before"}, 200)

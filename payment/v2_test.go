@@ -158,7 +158,7 @@ func TestRefundsAtOnceGiveBackNoMoreThanWasPaid(t *testing.T) {
 func TestANumberThatIsInUseSaysNothingAboutARefund(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		require.Equal(t, payment.Applied, w.payV2("b1", 100).Outcome)
-		require.Equal(t, payment.Applied, w.v2(wechat.PresentV2, `"bill_no":"g1","amount":5`).Outcome)
+		require.Equal(t, payment.Applied, w.presentV2("g1", 5).Outcome)
 		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
 			if c.Attempt == 1 {
 				return simulator.Fault{Kind: "lost_before"}
