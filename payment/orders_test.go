@@ -274,22 +274,31 @@ func TestNearlyAllOrdersEndDefiniteWithFewAttempts(t *testing.T) {
 
 func TestNoGoroutineIsLeftAfterManyOrdersThatWentWrong(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
-		before := runtime.NumGoroutine()
+		before := goroutines(t)
 		unknown, attempts := w.payMany(manyOrders, 0.5)
 		t.Logf("%d orders: %d attempts, %d unknown", manyOrders, attempts, unknown)
 
 		require.NoError(t, w.weChat.Settle(context.Background()))
 		w.hangUp()
 		synctest.Wait()
-		// One that has ended is counted until it is off its thread.
-		for range 10_000 {
-			if runtime.NumGoroutine() <= before {
-				break
-			}
-			runtime.Gosched()
-		}
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.Len(t, goroutines(t), len(before))
 	})
+}
+
+// goroutines are the stacks of those of this test. runtime.NumGoroutine counts the
+// runtime's own now and then, and those that have ended until they are off their threads.
+func goroutines(t *testing.T) (stacks []string) {
+	t.Helper()
+	all := make([]byte, 1<<20)
+	n := runtime.Stack(all, true)
+	require.Less(t, n, len(all), "not all stacks fit")
+	for stack := range strings.SplitSeq(string(all[:n]), "\n\n") {
+		if state, _, _ := strings.Cut(stack, "\n"); strings.Contains(state, "synctest bubble") {
+			stacks = append(stacks, stack)
+		}
+	}
+	require.NotEmpty(t, stacks)
+	return stacks
 }
 
 // payMany pays n orders, of whose attempts a share goes wrong in any way.
