@@ -274,6 +274,7 @@ func TestNearlyAllOrdersEndDefiniteWithFewAttempts(t *testing.T) {
 
 func TestNoGoroutineIsLeftAfterManyOrdersThatWentWrong(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
+		synctest.Wait()
 		before := goroutines(t)
 		unknown, attempts := w.payMany(manyOrders, 0.5)
 		t.Logf("%d orders: %d attempts, %d unknown", manyOrders, attempts, unknown)
