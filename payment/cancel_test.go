@@ -17,6 +17,12 @@ import (
 
 // How a pay and its cancel look to each other, whoever comes first.
 
+// families are one order and its cancel, as each version says them.
+var families = map[string]struct{ pay, cancel func(*world) payment.Answer }{
+	"v1": {func(w *world) payment.Answer { return w.pay("b1", 100) }, func(w *world) payment.Answer { return w.cancel("b1") }},
+	"v2": {func(w *world) payment.Answer { return w.payV2("b1", 100) }, func(w *world) payment.Answer { return w.refund("r1", "b1", 100) }},
+}
+
 // sufferPay lets the first attempt of every pay go wrong, and nothing else.
 func (w *world) sufferPay(kind string) {
 	w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
@@ -222,10 +228,7 @@ func TestACallAfterACancelDoesNotShareTheAnswerOfThePayBeforeIt(t *testing.T) {
 }
 
 func TestACancelOfNoSuchOrderOfWhichAnAttemptWasLostMayLandYet(t *testing.T) {
-	for name, family := range map[string]struct{ pay, cancel func(*world) payment.Answer }{
-		"v1": {func(w *world) payment.Answer { return w.pay("b1", 100) }, func(w *world) payment.Answer { return w.cancel("b1") }},
-		"v2": {func(w *world) payment.Answer { return w.payV2("b1", 100) }, func(w *world) payment.Answer { return w.refund("r1", "b1", 100) }},
-	} {
+	for name, family := range families {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, w *world) {
 				w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {

@@ -3,6 +3,7 @@ package payment_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -134,22 +135,90 @@ func TestAPayThatBeganDuringItsCancelIsNotSharedAfterThat(t *testing.T) {
 	})
 }
 
-func TestACancelThatBeganDuringItsPayIsNotSharedAfterThat(t *testing.T) {
+// Whoever hangs up on a pay and cancels it must not be charged after he was told that there
+// is no such order.
+func TestACancelThatComesTooEarlyForItsPayIsSentAgain(t *testing.T) {
+	for name, family := range families {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				w.firstAttempts(map[*wechat.API]string{wechat.Pay: "hang_before", wechat.PayV2: "hang_before"})
+				var callers sync.WaitGroup
+				callers.Go(func() {
+					if answer := family.pay(w); !slices.Contains([]payment.Outcome{payment.Applied, payment.Duplicate}, answer.Outcome) {
+						t.Errorf("%s: %s", answer.Outcome, answer.Body)
+					}
+				})
+				time.Sleep(time.Second)
+				answer := family.cancel(w)
+				callers.Wait()
+				require.Equal(t, payment.Applied, answer.Outcome, "%s", answer.Body)
+				require.EqualValues(t, coins, w.balance())
+				require.True(t, family.cancel(w).Replayed)
+			})
+		})
+	}
+}
+
+func TestACancelOfWhatNeverLandsIsRefusedWhenThePayIsOver(t *testing.T) {
+	for name, family := range families {
+		for _, cancelUnknown := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, cancelUnknown), func(t *testing.T) {
+				inFakeTime(t, func(t *testing.T, w *world) {
+					w.losePays("hang_before")
+					w.processor.CancelUnknown = cancelUnknown
+					began := time.Now()
+					var callers sync.WaitGroup
+					callers.Go(func() { family.pay(w) })
+					time.Sleep(time.Second)
+					answer := family.cancel(w)
+					over := time.Since(began) - w.processor.Deadline
+					callers.Wait()
+					require.Equal(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
+					require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
+					require.True(t, over >= 0 && over < 2*time.Second, "%v after the attempts to pay", over)
+				})
+			})
+		}
+	}
+}
+
+func TestACancelThatHasNoTimeToWaitForItsPayIsUnknown(t *testing.T) {
+	for name, family := range families {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				w.losePays("hang_before")
+				cancel := w.quick(family.cancel)
+				var callers sync.WaitGroup
+				callers.Go(func() { family.pay(w) })
+				time.Sleep(time.Second)
+				answer := cancel()
+				callers.Wait()
+				require.Equal(t, payment.Unknown, answer.Outcome, "%s", answer.Body)
+				require.Positive(t, answer.Attempts)
+			})
+		})
+	}
+}
+
+// The cancel was refused at once, and is told after seconds, when the order is there.
+func TestACancelThatCameTooEarlyIsSharedByOneAfterThePay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		pay := w.quick(func(w *world) payment.Answer { return w.pay("b1", 100) })
-		// The cancel is refused at once, and told after seconds.
 		w.firstAttempts(map[*wechat.API]string{wechat.CancelPay: "drip_after", wechat.Pay: "hang_before"})
 		var callers sync.WaitGroup
-		var before, after payment.Answer
 		callers.Go(func() {
 			time.Sleep(time.Second)
-			before = w.cancel("b1")
+			if answer := w.cancel("b1"); answer.Outcome != payment.Applied {
+				t.Errorf("%s: %s", answer.Outcome, answer.Body)
+			}
 		})
 		require.Equal(t, payment.Applied, pay().Outcome)
-		callers.Go(func() { after = w.cancel("b1") })
+		callers.Go(func() {
+			if answer := w.cancel("b1"); answer.Outcome != payment.Applied || answer.Attempts != 2 {
+				t.Errorf("%s: %s", answer.Outcome, answer.Body)
+			}
+		})
 		callers.Wait()
-		require.Equal(t, payment.Rejected, before.Outcome)
-		require.Equal(t, payment.Applied, after.Outcome)
 	})
 }
 

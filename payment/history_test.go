@@ -28,29 +28,43 @@ var (
 // of a WeChat that verifies every signature. Time is not real, so that pauses and
 // timeouts cost nothing.
 func TestNoAnswerLiesAboutMoney(t *testing.T) {
+	var total tally
+	eachHistory(t, func(t *testing.T, seed uint64) {
+		h := newHistory(t, seed)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(h.calls)
+			}
+		})
+		h.live()
+		h.audit()
+		total.add(h)
+	})
+	t.Log(total.String())
+}
+
+// eachHistory lets as many histories happen as the flags say, in fake time, until one
+// fails, and says how to see that one again.
+func eachHistory(t *testing.T, happen func(t *testing.T, seed uint64)) {
+	t.Helper()
 	first := *seed
 	if first == 0 {
 		first = rand.Uint64()
 	}
-	var total tally
 	for i := range *histories {
 		s := first + uint64(i)
 		synctest.Test(t, func(t *testing.T) {
-			h := newHistory(t, s)
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("this history again: go test ./payment -run NoAnswerLies -args -histories 1 -seed %d\n%v", s, h.calls)
+					t.Logf("this history again: go test ./payment -run %s -args -histories 1 -seed %d", t.Name(), s)
 				}
 			})
-			h.live()
-			h.audit()
-			total.add(h)
+			happen(t, s)
 		})
 		if t.Failed() {
 			return
 		}
 	}
-	t.Log(total.String())
 }
 
 // history is one random sequence of calls.

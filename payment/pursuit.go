@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -27,6 +28,10 @@ type pursuit struct {
 	refusal  *Answer
 	cause    error // why the last attempt brought no end
 }
+
+// errEarly is why a cancel is sent again: what comes too early for its pay is not the end
+// of it.
+var errEarly = errors.New("WeChat knows no such order yet, and the order is in flight")
 
 // reply is an answer of WeChat's that can be read.
 type reply struct {
@@ -70,6 +75,7 @@ func (u *pursuit) follow(ctx *bounded) {
 func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 	sending, cancel := ctx.part(u.processor.AttemptTimeout)
 	defer cancel()
+	early := u.processor.Memory.undoesOneInFlight(u.order)
 	began := time.Now()
 	message := u.order.Sign(keys, began)
 	signed := time.Now()
@@ -96,6 +102,10 @@ func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 	u.observe(seen, Answered, answer.action)
 	u.last, u.cause = &answer, nil
 	u.keyring.took(ctx, answer.action)
+	if early && answer.Errcode == wechat.NoSuchOrder {
+		u.last, u.cause = nil, errEarly
+		return sendAgain
+	}
 	switch u.last.action {
 	case wechat.Unsure:
 		u.doubt = true

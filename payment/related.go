@@ -86,7 +86,7 @@ func (m *Memory) join(f *flight) {
 	}
 	m.cancelling[f.undoes.id] = append(m.cancelling[f.undoes.id], f)
 	if pay := m.flights[f.undoes.id]; pay != nil {
-		pay.stale, f.stale = true, true
+		pay.stale = true // the cancel itself is sent again where it came too early
 	}
 	m.settled.edit(f.undoes.id, func(pay *record) { f.stale = f.stale || pay.past.doubt }) // it may land yet
 }
@@ -182,6 +182,18 @@ func (m *Memory) spent(order wechat.Request) bool {
 		}
 	}
 	return m.isSpent(n)
+}
+
+// undoesOneInFlight tells whether the order takes back one that may be sent again.
+func (m *Memory) undoesOneInFlight(order wechat.Request) bool {
+	undoes := undoingOf(order)
+	if undoes == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pay := m.flights[undoes.id]
+	return pay != nil && !pay.takingBack
 }
 
 // returned tells whether an order of that many coins is known to be taken back, all of
