@@ -150,7 +150,7 @@ func (s *shop) sell(sale *sale) {
 		case answer.Problem == payment.TakenBack, answer.Errcode == wechat.NoSuchOrder: // by on_unknown cancel
 			sale.end = cancelled
 			return
-		case carriedOut(answer):
+		case answer.Outcome == payment.Applied, answer.Outcome == payment.AlreadyApplied, answer.Outcome == payment.Duplicate && unknown:
 			sale.end = given
 			return
 		case !answered || answer.Outcome == payment.Unknown:
@@ -178,18 +178,14 @@ func (s *shop) takeBack(sale *sale) {
 	}
 	for _, wait := range patience {
 		time.Sleep(wait)
-		answer, answered := s.call(sale, sale.cancel)
-		if answered && (carriedOut(answer) || answer.Outcome == payment.Rejected && answer.Errcode == wechat.NoSuchOrder) {
+		answer, _ := s.call(sale, sale.cancel)
+		switch {
+		case answer.Outcome == payment.Applied, answer.Outcome == payment.AlreadyApplied, answer.Outcome == payment.Duplicate,
+			answer.Outcome == payment.Rejected && answer.Errcode == wechat.NoSuchOrder:
 			sale.end = cancelled
 			return
 		}
 	}
-}
-
-// carriedOut is true of a duplicate, too: the number is that of this order, of which
-// nothing else was asked.
-func carriedOut(answer payment.Answer) bool {
-	return slices.Contains([]payment.Outcome{payment.Applied, payment.AlreadyApplied, payment.Duplicate}, answer.Outcome)
 }
 
 // call asks any of the sidecars, and may hang up before it answers.
