@@ -169,13 +169,13 @@ func TestACancelOfWhatNeverLandsIsRefusedWhenThePayIsOver(t *testing.T) {
 					began := time.Now()
 					var callers sync.WaitGroup
 					callers.Go(func() { family.pay(w) })
-					time.Sleep(time.Second)
+					time.Sleep(w.processor.Deadline / 2)
 					answer := family.cancel(w)
 					over := time.Since(began) - w.processor.Deadline
 					callers.Wait()
 					require.Equal(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
 					require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
-					require.True(t, over >= 0 && over < 2*time.Second, "%v after the attempts to pay", over)
+					require.InDelta(t, w.processor.AttemptTimeout, over, float64(2*time.Second), "from the end of the pay")
 				})
 			})
 		}
@@ -194,14 +194,14 @@ func TestACancelThatHasNoTimeToWaitForItsPayIsUnknown(t *testing.T) {
 				answer := cancel()
 				callers.Wait()
 				require.Equal(t, payment.Unknown, answer.Outcome, "%s", answer.Body)
-				require.Positive(t, answer.Attempts)
+				require.Contains(t, string(answer.Body), `"upstream_errcode":90000`)
 			})
 		})
 	}
 }
 
 // The cancel was refused at once, and is told after seconds, when the order is there.
-func TestACancelThatCameTooEarlyIsSharedByOneAfterThePay(t *testing.T) {
+func TestACancelThatCameTooEarlyIsSentAgainForAllWhoAsk(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		pay := w.quick(func(w *world) payment.Answer { return w.pay("b1", 100) })
 		w.firstAttempts(map[*wechat.API]string{wechat.CancelPay: "drip_after", wechat.Pay: "hang_before"})
@@ -214,7 +214,7 @@ func TestACancelThatCameTooEarlyIsSharedByOneAfterThePay(t *testing.T) {
 		})
 		require.Equal(t, payment.Applied, pay().Outcome)
 		callers.Go(func() {
-			if answer := w.cancel("b1"); answer.Outcome != payment.Applied || answer.Attempts != 2 {
+			if answer := w.cancel("b1"); answer.Outcome != payment.Applied {
 				t.Errorf("%s: %s", answer.Outcome, answer.Body)
 			}
 		})
@@ -334,9 +334,39 @@ func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
 		require.Equal(t, 1, w.order("b1").Applied)
 		callers.Go(func() { after = w.cancel("b1") })
 		callers.Wait()
-		require.Equal(t, payment.Rejected, before.Outcome)
-		require.Equal(t, payment.Applied, after.Outcome)
+		require.Equal(t, payment.Applied, before.Outcome, "%s", before.Body)
+		require.Equal(t, payment.Applied, after.Outcome, "%s", after.Body)
 	})
+}
+
+// WeChat needs a little longer than we wait for it.
+func TestAPayThatLandsSoonAfterItsEndIsTakenBack(t *testing.T) {
+	for name, family := range families {
+		for _, cancelUnknown := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, cancelUnknown), func(t *testing.T) {
+				inFakeTime(t, func(t *testing.T, w *world) {
+					w.processor.CancelUnknown = cancelUnknown
+					w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+						switch {
+						case c.API.Cancel == nil:
+							return simulator.Fault{}
+						case c.Attempt == 1:
+							return simulator.Fault{Kind: "late", Delay: 200 * time.Millisecond}
+						}
+						return simulator.Fault{Kind: "clock_behind"} // refused, which ends it
+					})
+					pay := family.pay(w)
+					if cancelUnknown {
+						require.Equal(t, payment.TakenBack, pay.Problem, "%s", pay.Body)
+					} else {
+						require.Equal(t, payment.Unknown, pay.Outcome)
+						require.Equal(t, payment.Applied, family.cancel(w).Outcome)
+					}
+					require.EqualValues(t, coins, w.balance())
+				})
+			})
+		}
+	}
 }
 
 func TestTakingBackWaitsForACancelThatSaysSomethingElse(t *testing.T) {

@@ -106,7 +106,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 		h.fickle = true
 	}
 
-	kinds := faultsFor(h.processor.CancelUnknown)
+	kinds := simulator.Kinds()
 	share := random.Float64() * 0.7
 	var mu sync.Mutex // faults are drawn by many at once
 	faults := rand.New(rand.NewPCG(seed, 1))
@@ -116,7 +116,11 @@ func newHistory(t *testing.T, seed uint64) *history {
 		if faults.Float64() >= share {
 			return simulator.Fault{}
 		}
-		return simulator.Fault{Kind: kinds[faults.IntN(len(kinds))]}
+		f := simulator.Fault{Kind: kinds[faults.IntN(len(kinds))].Name}
+		if f.Kind == "late" { // than that, nobody can know
+			f.Delay = time.Duration(faults.Int64N(int64(h.processor.AttemptTimeout)))
+		}
+		return f
 	})
 	if h.grain > time.Millisecond {
 		h.processor.Jitter = func(d time.Duration) time.Duration {
@@ -132,19 +136,6 @@ func newHistory(t *testing.T, seed uint64) *history {
 		return faults.Float64() < refusals
 	}
 	return h
-}
-
-// faultsFor returns the kinds that may strike. A pay that lands only after a cancel
-// was told that there is no such order cannot be known by anybody; on_unknown cancel
-// takes that risk, which is why it is not the default.
-func faultsFor(cancelUnknown bool) []string {
-	var names []string
-	for _, kind := range simulator.Kinds() {
-		if kind.Name != "late" || !cancelUnknown {
-			names = append(names, kind.Name)
-		}
-	}
-	return names
 }
 
 // live makes some calls, one after the other or at once.

@@ -1,7 +1,6 @@
 package payment
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,24 +19,22 @@ type pursuit struct {
 	order     wechat.Request
 	keyring   keyring
 
-	host     int    // whose turn it is
-	attempts int    // how often the order may have left this host
-	before   past   // what earlier calls were told
-	doubt    bool   // an attempt, of this call or an earlier one, may have been carried out
-	last     *reply // WeChat's last readable answer
+	host     int       // whose turn it is
+	attempts int       // how often the order may have left this host
+	early    time.Time // until when it comes too early for what it takes back, if that is in doubt
+	before   past      // what earlier calls were told
+	doubt    bool      // an attempt, of this call or an earlier one, may have been carried out
+	last     *reply    // WeChat's last readable answer
 	refusal  *Answer
 	cause    error // why the last attempt brought no end
 }
-
-// errEarly is why a cancel is sent again: what comes too early for its pay is not the end
-// of it.
-var errEarly = errors.New("WeChat knows no such order yet, and the order is in flight")
 
 // reply is an answer of WeChat's that can be read.
 type reply struct {
 	upstream.Exchange
 	wechat.Answer
 	action wechat.Action
+	early  bool // there is no such order to be cancelled, and may be yet
 }
 
 // step is what follows an attempt.
@@ -75,8 +72,8 @@ func (u *pursuit) follow(ctx *bounded) {
 func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 	sending, cancel := ctx.part(u.processor.AttemptTimeout)
 	defer cancel()
-	early := u.processor.Memory.undoesOneInFlight(u.order)
 	began := time.Now()
+	early := u.isEarly(began)
 	message := u.order.Sign(keys, began)
 	signed := time.Now()
 	e := u.processor.Sender.Send(sending, u.host, message)
@@ -103,7 +100,7 @@ func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 	u.last, u.cause = &answer, nil
 	u.keyring.took(ctx, answer.action)
 	if early && answer.Errcode == wechat.NoSuchOrder {
-		u.last, u.cause = nil, errEarly
+		u.last.early = true
 		return sendAgain
 	}
 	switch u.last.action {
@@ -116,6 +113,17 @@ func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 		}
 	}
 	return settled
+}
+
+// isEarly tells whether an attempt that begins now, to take back a pay, may come before
+// WeChat has carried that out. WeChat may be about to do what we gave up waiting for; it
+// gets as much time for that again.
+func (u *pursuit) isEarly(now time.Time) bool {
+	inFlight, inDoubt := u.processor.Memory.undone(u.order)
+	if inFlight || u.early.IsZero() {
+		u.early = now.Add(min(u.processor.AttemptTimeout, u.processor.Deadline/2))
+	}
+	return inFlight || inDoubt && now.Before(u.early)
 }
 
 // observe tells how an attempt ended.
@@ -138,7 +146,7 @@ func read(e upstream.Exchange, api *wechat.API) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)
 	}
-	r := reply{e, answer, answer.Action(api)}
+	r := reply{Exchange: e, Answer: answer, action: answer.Action(api)}
 	if e.Status >= http.StatusInternalServerError {
 		// Whatever stands in the body of a 5xx, it is not known that Midas wrote it.
 		// "Busy" says no more than the 5xx does, so its words may be passed on.
@@ -193,7 +201,7 @@ func (u *pursuit) judge() Answer {
 	default:
 		// A refusal of this attempt says nothing about an earlier one that may have
 		// been carried out, but for the few that prove that none was.
-		if u.mayBeDone() && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
+		if u.last.early || u.mayBeDone() && !u.order.Endpoint().API.Explain(u.last.Errcode).Proves() {
 			return u.unknown()
 		}
 		if u.keyring.loggedOut { // what the last answer was about

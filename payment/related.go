@@ -86,7 +86,7 @@ func (m *Memory) join(f *flight) {
 	}
 	m.cancelling[f.undoes.id] = append(m.cancelling[f.undoes.id], f)
 	if pay := m.flights[f.undoes.id]; pay != nil {
-		pay.stale = true // the cancel itself is sent again where it came too early
+		pay.stale, f.stale = true, true
 	}
 	m.settled.edit(f.undoes.id, func(pay *record) { f.stale = f.stale || pay.past.doubt }) // it may land yet
 }
@@ -184,16 +184,20 @@ func (m *Memory) spent(order wechat.Request) bool {
 	return m.isSpent(n)
 }
 
-// undoesOneInFlight tells whether the order takes back one that may be sent again.
-func (m *Memory) undoesOneInFlight(order wechat.Request) bool {
+// undone tells whether what the order takes back, if anything, may be sent again, and
+// whether it may be carried out without that.
+func (m *Memory) undone(order wechat.Request) (inFlight, inDoubt bool) {
 	undoes := undoingOf(order)
 	if undoes == nil {
-		return false
+		return false, false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	pay := m.flights[undoes.id]
-	return pay != nil && !pay.takingBack
+	if pay := m.flights[undoes.id]; pay != nil {
+		return !pay.takingBack, pay.takingBack
+	}
+	m.settled.edit(undoes.id, func(pay *record) { inDoubt = pay.past.doubt })
+	return false, inDoubt
 }
 
 // returned tells whether an order of that many coins is known to be taken back, all of
