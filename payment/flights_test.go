@@ -311,31 +311,52 @@ func TestAPayWhoseCancelMayLandYetIsNotShared(t *testing.T) {
 	})
 }
 
+// What lands even later than we wait for it.
 func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
+	for _, begins := range []time.Duration{500 * time.Millisecond, 2 * time.Second} { // during the pay, and after it
+		t.Run(begins.String(), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, w *world) {
+				pay := w.quick(func(w *world) payment.Answer {
+					w.processor.Deadline = time.Second
+					return w.pay("b1", 100)
+				})
+				w.processor.AttemptTimeout, w.processor.Deadline = 3*time.Second, time.Minute
+				w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+					switch {
+					case c.API == wechat.Pay:
+						return simulator.Fault{Kind: "late", Delay: 7 * time.Second}
+					case time.Since(epoch) > 6*time.Second && time.Since(epoch) < 8*time.Second:
+						return simulator.Fault{Kind: "drip_after", Delay: 50 * time.Millisecond} // refused at once, told after seconds
+					}
+					return simulator.Fault{}
+				})
+				var callers sync.WaitGroup
+				var before, after payment.Answer
+				callers.Go(func() {
+					time.Sleep(begins)
+					before = w.cancel("b1")
+				})
+				require.Equal(t, payment.Unknown, pay().Outcome)
+				time.Sleep(time.Until(epoch.Add(8500 * time.Millisecond)))
+				require.Equal(t, 1, w.order("b1").Applied)
+				callers.Go(func() { after = w.cancel("b1") })
+				callers.Wait()
+				require.Equal(t, payment.Rejected, before.Outcome)
+				require.Equal(t, payment.Applied, after.Outcome)
+			})
+		})
+	}
+}
+
+func TestACancelIsBelievedInTimeHoweverLongAnAttemptMayTake(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
-		pay := w.quick(func(w *world) payment.Answer {
-			w.processor.Deadline = time.Second
-			return w.pay("b1", 100)
-		})
-		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
-			switch {
-			case c.API == wechat.Pay:
-				return simulator.Fault{Kind: "late", Delay: 2 * time.Second}
-			case c.Attempt == 1:
-				return simulator.Fault{Kind: "drip_after"} // refused at once, told after seconds
-			}
-			return simulator.Fault{}
-		})
-		require.Equal(t, payment.Unknown, pay().Outcome)
-		var callers sync.WaitGroup
-		var before, after payment.Answer
-		callers.Go(func() { before = w.cancel("b1") })
-		time.Sleep(3 * time.Second)
-		require.Equal(t, 1, w.order("b1").Applied)
-		callers.Go(func() { after = w.cancel("b1") })
-		callers.Wait()
-		require.Equal(t, payment.Applied, before.Outcome, "%s", before.Body)
-		require.Equal(t, payment.Applied, after.Outcome, "%s", after.Body)
+		w.processor.AttemptTimeout = w.processor.Deadline
+		w.losePays("hang_before")
+		w.processor.CancelUnknown = false
+		require.Equal(t, payment.Unknown, w.pay("b1", 100).Outcome)
+		answer := w.cancel("b1")
+		require.Equal(t, payment.Rejected, answer.Outcome, "%s", answer.Body)
+		require.Equal(t, wechat.NoSuchOrder, answer.Errcode)
 	})
 }
 
