@@ -320,12 +320,14 @@ func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
 					w.processor.Deadline = time.Second
 					return w.pay("b1", 100)
 				})
-				w.processor.AttemptTimeout, w.processor.Deadline = 3*time.Second, time.Minute
+				w.processor.AttemptTimeout = 3 * time.Second
+				w.processor.Jitter = func(time.Duration) time.Duration { return 100 * time.Millisecond }
+				believed := epoch.Add(max(begins, time.Second) + w.processor.AttemptTimeout)
 				w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
 					switch {
 					case c.API == wechat.Pay:
-						return simulator.Fault{Kind: "late", Delay: 7 * time.Second}
-					case time.Since(epoch) > 6*time.Second && time.Since(epoch) < 8*time.Second:
+						return simulator.Fault{Kind: "late", Delay: 5 * time.Second}
+					case !time.Now().Before(believed) && time.Since(epoch) < 6*time.Second:
 						return simulator.Fault{Kind: "drip_after", Delay: 50 * time.Millisecond} // refused at once, told after seconds
 					}
 					return simulator.Fault{}
@@ -337,7 +339,7 @@ func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
 					before = w.cancel("b1")
 				})
 				require.Equal(t, payment.Unknown, pay().Outcome)
-				time.Sleep(time.Until(epoch.Add(8500 * time.Millisecond)))
+				time.Sleep(time.Until(epoch.Add(6500 * time.Millisecond)))
 				require.Equal(t, 1, w.order("b1").Applied)
 				callers.Go(func() { after = w.cancel("b1") })
 				callers.Wait()
