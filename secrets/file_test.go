@@ -255,3 +255,38 @@ func TestTheLastGoodContentIsNotUsedForEver(t *testing.T) {
 		require.Equal(t, []string{"INFO"}, f.lines())
 	})
 }
+
+func TestASlipInAFileIsNotUsed(t *testing.T) {
+	for name, slip := range map[string]string{
+		"the field is gone":  `{"app":{"other":"K"}}`,
+		"the field is empty": `{"app":{"key":""}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFile(t)
+				cache := cacheOf(f)
+				get := func() string {
+					key, err := cache.Get(t.Context(), "app")
+					require.NoError(t, err)
+					return key
+				}
+				f.write(`{"app":{"key":"K"}}`)
+				require.Equal(t, "K", get())
+				f.write(slip)
+				for range 10 {
+					require.Equal(t, "K", get())
+					time.Sleep(time.Second)
+				}
+				require.EqualError(t, cache.Trouble().Failure, "app has no field key")
+
+				f.write(`{"app":{"key":"L"}}`)
+				require.Equal(t, "L", get())
+				require.Nil(t, cache.Trouble())
+
+				f.write(`{}`)
+				_, err := cache.Get(t.Context(), "app")
+				require.ErrorIs(t, err, secrets.ErrNotFound, "what is deleted is no slip")
+			})
+		})
+	}
+}

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"midas-sidecar/gate"
 )
 
@@ -100,12 +98,14 @@ func (r *Reader[V]) Get(ctx context.Context, path string) (V, error) {
 		if e.version >= version {
 			return e.use()
 		}
-		r.cache.entries.ComputeIfPresent(path, func(kept entry[V]) (entry[V], otter.ComputeOp) {
-			if kept.version >= version {
-				return kept, otter.CancelOp // another caller was here before
+		select {
+		case result := <-r.cache.entries.Refresh(ctx, path, loader[V]{r, true}):
+			if result.Err != nil {
+				return e.value, result.Err
 			}
-			return kept, otter.InvalidateOp
-		})
+		case <-ctx.Done():
+			return e.value, context.Cause(ctx)
+		}
 	}
 }
 
