@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -191,6 +192,9 @@ func (m *Midas) readTransport(d *caddyfile.Dispenser) error {
 		return d.Errf("transport: must be %s", oneOf(transports))
 	}
 	name := d.Val()
+	if slices.Contains(transports, name) && d.CountRemainingArgs() > 0 {
+		return d.Errf("transport %s: takes no arguments, but a block", name)
+	}
 	id := "http.reverse_proxy.transport." + name
 	if _, err := caddy.GetModule(id); err != nil {
 		return d.Errf("transport: must be %s, got %q", oneOf(transports), name)

@@ -170,7 +170,7 @@ func TestMaxAmountBoundsOneOrderPerMatcher(t *testing.T) {
 	w := newWorld(t, "", "@ingame header X-Caller ingame\n midas @ingame {\n max_amount 1000\n }\n midas")
 	a := w.do(http.MethodPost, "/cgi-bin/midas/pay", pay("b1", 1001), "Content-Type", "application/json", "X-Caller", "ingame")
 	require.Equal(t, http.StatusForbidden, a.status)
-	require.Equal(t, "amount: must be at most 1000 here", a.Errmsg)
+	require.Equal(t, "amt: must be at most 1000 here", a.Errmsg)
 	require.Equal(t, "b1", a.BillNo)
 
 	a = w.do(http.MethodPost, "/cgi-bin/midas/present", `{"openid":"`+player+`","present_counts":1001,"bill_no":"g1"}`, "Content-Type", "application/json", "X-Caller", "ingame")

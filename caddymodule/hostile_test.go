@@ -365,7 +365,7 @@ func TestOtherWaysToSayAPaymentAreThatPaymentAndNoMore(t *testing.T) {
 func TestAPathSpelledOtherwiseIsUnderTheSameRules(t *testing.T) {
 	w := newWorld(t, "", "@pay path "+payPath+"\n midas @pay {\n max_amount 5\n }\n midas {\n apis getbalance\n }\n respond 404")
 	for _, path := range []string{payPath, "/cgi-bin/midas/%70ay", "/cgi-bin%2Fmidas/pay", "/%63gi-bin/midas/p%61y"} {
-		require.Equal(t, "amount: must be at most 5 here", w.raw(posted(path, "", pay("b1", 6))).Errmsg, path)
+		require.Equal(t, "amt: must be at most 5 here", w.raw(posted(path, "", pay("b1", 6))).Errmsg, path)
 	}
 	require.Zero(t, w.hits.count(payPath))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
 
 	"midas-sidecar/credentials"
 	"midas-sidecar/login"
@@ -105,7 +106,7 @@ func (Midas) CaddyModule() caddy.ModuleInfo {
 // can be validated anywhere and a store that is down prevents no start.
 func (m *Midas) Provision(ctx caddy.Context) error {
 	if m.Secrets == nil && len(m.Apps) == 0 {
-		return errors.New("the global option midas is missing, which says where keys are kept and which apps may pay")
+		return errors.New("the global option midas is missing or empty, which says where keys are kept and which apps may pay")
 	}
 	if m.Secrets == nil {
 		return errors.New("secrets: is missing: say where keys are kept, in the global option midas")
@@ -262,6 +263,9 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 // go on while the config is replaced, whose transport Caddy then cleans up. Of HTTP 1
 // and 2 that closes what is idle, of HTTP/3 everything.
 func sender(module any) (http.RoundTripper, error) {
+	if _, ok := module.(*fastcgi.Transport); ok {
+		return nil, errors.New("speaks FastCGI and not HTTP")
+	}
 	if t, ok := module.(*reverseproxy.HTTPTransport); ok {
 		switch {
 		case slices.Contains(t.Versions, "3"):

@@ -159,7 +159,7 @@ func (h *Handler) allow(request wechat.Request) (wechat.Request, error) {
 	case len(h.APIs) > 0 && !slices.Contains(h.APIs, endpoint.API.Name):
 		return forbid("api: %s is not allowed here", endpoint.API)
 	case h.maxAmount > 0 && request.Amount() > h.maxAmount:
-		return forbid("amount: must be at most %d here", h.maxAmount)
+		return forbid("%s: must be at most %d here", request.AmountField(), h.maxAmount)
 	case h.Environment == string(wechat.Sandbox):
 		return request.To(wechat.Sandbox), nil
 	case h.Environment == string(wechat.Official) && endpoint.Environment != wechat.Official:

@@ -100,7 +100,7 @@ func parseDuration(text string) (time.Duration, error) {
 		d, err = time.Duration(nanoseconds), nil
 	}
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("must be a duration such as 3s or 500ms, got %q", text)
+		return 0, fmt.Errorf("must be a positive duration such as 3s or 500ms, got %q", text)
 	}
 	return d, nil
 }

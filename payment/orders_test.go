@@ -397,3 +397,17 @@ func (r *recording) Send(ctx context.Context, host int, message wechat.Outbound)
 	r.used = append(r.used, host)
 	return r.Sender.Send(ctx, host, message)
 }
+
+func TestTheCauseIsWhatBecameOfWhatWasSent(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		sent := false
+		w.weChat.Misbehave(func(c simulator.Call) simulator.Fault {
+			sent = sent || c.API == wechat.Pay
+			return simulator.Fault{Kind: "html_before"}
+		})
+		w.refuseDial = func() bool { return sent }
+		answer := w.pay("b1", 1)
+		require.Equal(t, payment.Unknown, answer.Outcome)
+		require.NotContains(t, answer.Cause.Error(), "connection refused")
+	})
+}

@@ -81,7 +81,9 @@ func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 	if !e.Sent {
 		u.observe(seen, NeverSent, wechat.Refused)
 		u.host++
-		u.cause = e.Err
+		if u.attempts == 0 { // else what became of those that were sent says more
+			u.cause = e.Err
+		}
 		return sendAgain
 	}
 	u.attempts++

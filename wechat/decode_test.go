@@ -110,6 +110,8 @@ func TestEveryRefusalInV2NamesTheFieldAndTheRule(t *testing.T) {
 		{"a refund of nothing", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1"}`, "pay_bill_no", "is missing"},
 		{"a refund without a number", "cancelpay", `{"openid":"o1","amount":1,"pay_bill_no":"b1"}`, "bill_no", "is missing"},
 		{"bill_no of WeChat's own", "pay", `{"openid":"o1","amount":1,"bill_no":"_b1"}`, "bill_no", "must not begin with _"},
+		{"bill_no of our own", "pay", `{"openid":"o1","amount":1,"bill_no":"midas-sidecar-1"}`, "bill_no", "must not begin with midas-sidecar-"},
+		{"bill_no of our own, of a refund", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"midas-sidecar-1","pay_bill_no":"b1"}`, "bill_no", "must not begin with midas-sidecar-"},
 		{"bill_no of WeChat's own, of a refund", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"_r1","pay_bill_no":"b1"}`, "bill_no", "must not begin with _"},
 		{"pay_bill_no of WeChat's own", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":"_b1"}`, "pay_bill_no", "must not begin with _"},
 		{"pay_bill_no with a blank", "cancelpay", `{"openid":"o1","amount":1,"bill_no":"r1","pay_bill_no":"b 1"}`, "pay_bill_no", words},

@@ -67,13 +67,18 @@ func (r Request) AppID() string { return r.Get(appid.name) }
 
 // Amount returns how many coins the call moves, 0 for none.
 func (r Request) Amount() int64 {
+	n, _ := strconv.ParseInt(r.Get(r.AmountField()), 10, 64) // checked by Decode
+	return n
+}
+
+// AmountField names the field that Amount is in, "" if there is none.
+func (r Request) AmountField() string {
 	for _, name := range []string{amt.name, presentCounts.name, amount.name} {
-		if literal := r.Get(name); literal != "" {
-			n, _ := strconv.ParseInt(literal, 10, 64) // checked by Decode
-			return n
+		if r.Get(name) != "" {
+			return name
 		}
 	}
-	return 0
+	return ""
 }
 
 // CallerSigned names the signature or token that the caller sent of its own, ""
@@ -146,7 +151,7 @@ func (r Request) Cancel() Request {
 // amount: that it is in use then means that all of this order was given back.
 func (r Request) refundNumber() string {
 	sum := sha256.Sum256(fmt.Append(nil, r.Scope(), " ", r.BillNo(), " ", r.Amount()))
-	return "midas-sidecar-" + hex.EncodeToString(sum[:20])
+	return ours + hex.EncodeToString(sum[:20])
 }
 
 // checkPresence reports the first field that only the caller can fill and did
