@@ -45,7 +45,7 @@ func ruled(target *string, check func(string) error) func(*caddyfile.Dispenser) 
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
 		if !d.AllArgs(target) {
-			return d.ArgErr()
+			return d.Errf("%s: takes one argument", name)
 		}
 		if *target == "" {
 			return d.Errf("%s: must not be empty", name)
@@ -68,11 +68,20 @@ func checked[T any](target *Setting, parse func(string) (T, error)) func(*caddyf
 	})
 }
 
+// noArgument reads the rest of a line that has nothing but a name.
+func noArgument(d *caddyfile.Dispenser) error {
+	name := d.Val()
+	if d.NextArg() {
+		return d.Errf("%s: takes no argument", name) // which may be a secret, put there by mistake
+	}
+	return nil
+}
+
 // flag reads a line of no argument.
 func flag(target *bool) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		if d.NextArg() {
-			return d.ArgErr()
+		if err := noArgument(d); err != nil {
+			return err
 		}
 		*target = true
 		return nil

@@ -49,13 +49,13 @@ func (a *AppRole) read(d *caddyfile.Dispenser) error {
 
 func (a *AppRole) readSecretID(d *caddyfile.Dispenser) error {
 	if !d.Args(&a.SecretID) {
-		return d.ArgErr()
+		return d.Err("secret_id: takes a value, and perhaps wrapped")
 	}
 	if a.Wrapped = d.NextArg(); a.Wrapped && d.Val() != "wrapped" {
-		return d.Errf("secret_id: after it may only stand wrapped, got %q", d.Val())
+		return d.Err("secret_id: after it may only stand wrapped")
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Err("secret_id: takes nothing after wrapped")
 	}
 	return nil
 }
@@ -100,8 +100,8 @@ type needed struct {
 // readMethod reads the block of a method's name, which takes no argument.
 func (l lines) readMethod(d *caddyfile.Dispenser, all ...needed) error {
 	method := d.Val()
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgument(d); err != nil {
+		return err
 	}
 	if err := l.readBlock(d); err != nil {
 		return err

@@ -28,8 +28,8 @@ func init() {
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgument(d); err != nil {
+		return err
 	}
 	return lines{
 		"environment": word(&h.Environment, environments),
@@ -44,7 +44,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (h *Handler) readAPIs(d *caddyfile.Dispenser) error {
 	h.APIs = d.RemainingArgs()
 	if len(h.APIs) == 0 {
-		return d.ArgErr()
+		return d.Errf("apis: must be of %s", oneOf(apiNames()))
 	}
 	for i, name := range h.APIs {
 		if !slices.Contains(apiNames(), name) {

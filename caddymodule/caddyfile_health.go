@@ -19,8 +19,8 @@ func init() {
 //	midas_health [<matcher>]
 func (*Health) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgument(d); err != nil {
+		return err
 	}
 	if d.NextBlock(0) {
 		return d.Err("midas_health has no options")

@@ -60,8 +60,8 @@ func init() {
 //	}
 func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgument(d); err != nil {
+		return err
 	}
 	err := lines{
 		"secrets":         m.readSecrets,
@@ -83,8 +83,8 @@ func (m *Midas) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (m *Midas) readCache(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgument(d); err != nil {
+		return err
 	}
 	m.Cache = new(Cache)
 	return lines{
@@ -97,7 +97,7 @@ func (m *Midas) readCache(d *caddyfile.Dispenser) error {
 func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 	var appID string
 	if !d.AllArgs(&appID) {
-		return d.ArgErr()
+		return d.Err("app: takes one argument, the appid")
 	}
 	if !hasPlaceholder(appID) {
 		if err := checkAppID(appID); err != nil {
@@ -165,7 +165,7 @@ func (a *App) readMPSig(d *caddyfile.Dispenser) error {
 func (m *Midas) readUpstream(d *caddyfile.Dispenser) error {
 	m.Upstreams = d.RemainingArgs()
 	if len(m.Upstreams) == 0 {
-		return d.ArgErr()
+		return d.Err("upstream: takes one URL or more")
 	}
 	for _, host := range m.Upstreams {
 		if hasPlaceholder(host) {

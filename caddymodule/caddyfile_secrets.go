@@ -51,7 +51,7 @@ func (v *Vault) read(d *caddyfile.Dispenser) error {
 
 func (v *Vault) readClientCert(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&v.ClientCert, &v.ClientKey) {
-		return d.ArgErr()
+		return d.Err("client_cert: takes two arguments, the files of the certificate and of its key")
 	}
 	return nil
 }
