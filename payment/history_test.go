@@ -106,7 +106,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 		h.fickle = true
 	}
 
-	kinds := simulator.Kinds()
+	kinds, latest := simulator.Kinds(), int64(h.processor.AttemptTimeout)
 	share := random.Float64() * 0.7
 	var mu sync.Mutex // faults are drawn by many at once
 	faults := rand.New(rand.NewPCG(seed, 1))
@@ -118,7 +118,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 		}
 		f := simulator.Fault{Kind: kinds[faults.IntN(len(kinds))].Name}
 		if f.Kind == "late" { // than that, nobody can know
-			f.Delay = time.Duration(faults.Int64N(int64(h.processor.AttemptTimeout)))
+			f.Delay = time.Duration(faults.Int64N(latest))
 		}
 		return f
 	})
