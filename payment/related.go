@@ -75,8 +75,8 @@ func undoingOf(order wechat.Request) *undoing {
 }
 
 // join notes that a pay and its cancel are in flight at once: what WeChat says of one may
-// have come before what it did for the other. Like all that follow but spent and returned,
-// it is called with mu held.
+// have come before what it did for the other. Like all that follow but spent, undone and
+// returned, it is called with mu held.
 func (m *Memory) join(f *flight) {
 	for _, cancel := range m.cancelling[f.id] {
 		cancel.stale, f.stale = true, true
