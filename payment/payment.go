@@ -152,7 +152,7 @@ func Interrupted(order wechat.Request, cause error) Answer {
 func (p *Processor) pursue(ctx context.Context, order wechat.Request, creds Credentials, before past, end time.Time) (answer Answer, doubt bool) {
 	span := until(ctx, end)
 	defer span.release()
-	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, before: before, doubt: before.doubt}
+	u := pursuit{processor: p, order: order, keyring: keyring{creds: creds, order: order}, undoes: undoingOf(order), before: before, doubt: before.doubt}
 	u.follow(span)
 	return u.answer(), u.doubt
 }

@@ -21,7 +21,8 @@ type pursuit struct {
 
 	host     int       // whose turn it is
 	attempts int       // how often the order may have left this host
-	early    time.Time // until when it comes too early for what it takes back, if that is in doubt
+	undoes   *undoing  // nil for most
+	believed time.Time // from when on WeChat is believed that there is nothing to take back, if that is in doubt
 	before   past      // what earlier calls were told
 	doubt    bool      // an attempt, of this call or an earlier one, may have been carried out
 	last     *reply    // WeChat's last readable answer
@@ -121,11 +122,14 @@ func (u *pursuit) attempt(ctx *bounded, keys wechat.Keys) step {
 // WeChat has carried that out. WeChat may be about to do what we gave up waiting for; it
 // gets as much time for that again.
 func (u *pursuit) isEarly(now time.Time) bool {
-	inFlight, inDoubt := u.processor.Memory.undone(u.order)
-	if inFlight || u.early.IsZero() {
-		u.early = now.Add(min(u.processor.AttemptTimeout, u.processor.Deadline/2))
+	if u.undoes == nil {
+		return false
 	}
-	return inFlight || inDoubt && now.Before(u.early)
+	inFlight, inDoubt := u.processor.Memory.mayLand(u.undoes.id)
+	if inFlight || u.believed.IsZero() {
+		u.believed = now.Add(min(u.processor.AttemptTimeout, u.processor.Deadline/2))
+	}
+	return inFlight || inDoubt && now.Before(u.believed)
 }
 
 // observe tells how an attempt ended.

@@ -75,7 +75,7 @@ func undoingOf(order wechat.Request) *undoing {
 }
 
 // join notes that a pay and its cancel are in flight at once: what WeChat says of one may
-// have come before what it did for the other. Like all that follow but spent, undone and
+// have come before what it did for the other. Like all that follow but spent, mayLand and
 // returned, it is called with mu held.
 func (m *Memory) join(f *flight) {
 	for _, cancel := range m.cancelling[f.id] {
@@ -184,19 +184,15 @@ func (m *Memory) spent(order wechat.Request) bool {
 	return m.isSpent(n)
 }
 
-// undone tells whether what the order takes back, if anything, may be sent again, and
-// whether it may be carried out without that.
-func (m *Memory) undone(order wechat.Request) (inFlight, inDoubt bool) {
-	undoes := undoingOf(order)
-	if undoes == nil {
-		return false, false
-	}
+// mayLand tells whether an order that is taken back may be sent again, and whether it may
+// be carried out without that.
+func (m *Memory) mayLand(id digest) (inFlight, inDoubt bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if pay := m.flights[undoes.id]; pay != nil {
+	if pay := m.flights[id]; pay != nil {
 		return !pay.takingBack, pay.takingBack
 	}
-	m.settled.edit(undoes.id, func(pay *record) { inDoubt = pay.past.doubt })
+	m.settled.edit(id, func(pay *record) { inDoubt = pay.past.doubt })
 	return false, inDoubt
 }
 

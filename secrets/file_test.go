@@ -265,22 +265,17 @@ func TestASlipInAFileIsNotUsed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFile(t)
 				cache := cacheOf(f)
-				get := func() string {
-					key, err := cache.Get(t.Context(), "app")
-					require.NoError(t, err)
-					return key
-				}
 				f.write(`{"app":{"key":"K"}}`)
-				require.Equal(t, "K", get())
+				require.Equal(t, "K", get(t, cache, "app"))
 				f.write(slip)
 				for range 10 {
-					require.Equal(t, "K", get())
+					require.Equal(t, "K", get(t, cache, "app"))
 					time.Sleep(time.Second)
 				}
 				require.EqualError(t, cache.Trouble().Failure, "app has no field key")
 
 				f.write(`{"app":{"key":"L"}}`)
-				require.Equal(t, "L", get())
+				require.Equal(t, "L", get(t, cache, "app"))
 				require.Nil(t, cache.Trouble())
 
 				f.write(`{}`)
