@@ -35,7 +35,7 @@ test: vault ## Run all tests, against a real Vault
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	$(GO) test $(RACE) -timeout 15m -parallel 4 ./integration ./...
 	$(GO) test -run Allocates ./signer
-	$(GO) test -run 'NoAnswerLies|FourRules|Orders' -v ./payment
+	$(GO) test -run 'NoAnswerLies|FourRules|Orders' -v ./internal/payment
 
 vault: ## Compile the Vault that the tests use
 	@test -e "$(MIDAS_TEST_VAULT)" || echo "Compiling HashiCorp's Vault to test against: some minutes, once."
@@ -45,10 +45,10 @@ bench: ## Measure what the sidecar costs next to Caddy and nginx: bench/RESULTS.
 	$(GO) run ./bench $(BENCHFLAGS)
 
 microbench: ## Run the Go benchmarks
-	$(GO) test -run '^$$' -bench . ./signer ./wechat ./caddymodule ./credentials ./payment ./direct
+	$(GO) test -run '^$$' -bench . ./signer ./internal/wechat ./caddymodule ./internal/credentials ./internal/ledger ./internal/payment ./internal/http1
 
 histories: ## Judge N (default a million) random histories of payments by the books
-	$(GO) test -run 'NoAnswerLies|FourRules' -v -timeout 6h ./payment -args -histories $(or $(N),1000000)
+	$(GO) test -run 'NoAnswerLies|FourRules' -v -timeout 6h ./internal/payment -args -histories $(or $(N),1000000)
 
 fuzz: ## Fuzz each target for FUZZTIME (default 1m)
 	for target in $$(grep -rho --include=*_test.go '^func Fuzz[A-Za-z]*' . | cut -c6-); do \

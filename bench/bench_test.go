@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
+	"midas-sidecar/internal/simulator"
 )
 
 // The benchmark starts itself again for its parts, and under test it is the test.

@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/wechat"
 )
 
 // askAdmin asks the admin API as Caddy does.

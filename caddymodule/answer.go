@@ -9,19 +9,19 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"midas-sidecar/payment"
+	"midas-sidecar/internal/outcome"
 )
 
 // write gives the caller its answer.
-func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
+func (h *Handler) write(w http.ResponseWriter, answer outcome.Answer) {
 	header := w.Header()
 	header.Set("Midas-Outcome", string(answer.Outcome))
 	header.Set("Midas-Attempts", strconv.Itoa(answer.Attempts))
 	if answer.Replayed {
 		header.Set("Midas-Replayed", "true")
 	}
-	if answer.Problem != "" {
-		header.Set("Midas-Error", string(answer.Problem))
+	if answer.ErrorCode != "" {
+		header.Set("Midas-Error", string(answer.ErrorCode))
 	}
 	if seconds := answer.RetryAfter(); seconds > 0 {
 		header.Set("Retry-After", strconv.Itoa(seconds))
@@ -40,7 +40,7 @@ func (h *Handler) write(w http.ResponseWriter, answer payment.Answer) {
 
 // publish gives the placeholders {http.midas.outcome}, .errcode, .attempts and .api
 // their values, for access logs and headers.
-func publish(r *http.Request, api string, answer payment.Answer) {
+func publish(r *http.Request, api string, answer outcome.Answer) {
 	replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
@@ -64,7 +64,7 @@ func publish(r *http.Request, api string, answer payment.Answer) {
 
 // log writes the one line that every order gets. It holds no secret: what is not
 // named here is not in it.
-func (h *Handler) log(c call, answer payment.Answer, took time.Duration) {
+func (h *Handler) log(c call, answer outcome.Answer, took time.Duration) {
 	line := h.logger.Check(level(answer), "order")
 	if line == nil {
 		return
@@ -92,16 +92,16 @@ func (l orderLine) MarshalLogObject(to zapcore.ObjectEncoder) error {
 
 // end is what the line of an order or a login says of how it ended.
 type end struct {
-	outcome           payment.Outcome
+	outcome           outcome.Outcome
 	errcode, attempts int
 	took              time.Duration
 	replayed          bool
-	problem           payment.Problem
+	problem           outcome.ErrorCode
 	cause             error
 }
 
-func endOf(answer payment.Answer, took time.Duration) end {
-	return end{answer.Outcome, answer.Errcode, answer.Attempts, took, answer.Replayed, answer.Problem, answer.Cause}
+func endOf(answer outcome.Answer, took time.Duration) end {
+	return end{answer.Outcome, answer.Errcode, answer.Attempts, took, answer.Replayed, answer.ErrorCode, answer.Cause}
 }
 
 // MarshalLogObject names the fields.
@@ -123,9 +123,9 @@ func (e end) MarshalLogObject(to zapcore.ObjectEncoder) error {
 }
 
 // level is higher where somebody has to do something.
-func level(answer payment.Answer) zapcore.Level {
+func level(answer outcome.Answer) zapcore.Level {
 	switch {
-	case answer.Outcome == payment.Unknown:
+	case answer.Outcome == outcome.Unknown:
 		return zapcore.ErrorLevel
 	case answer.Status >= http.StatusInternalServerError:
 		return zapcore.WarnLevel

@@ -8,7 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"midas-sidecar/credentials"
+	"midas-sidecar/internal/credentials"
 )
 
 // App is one mini game that may pay.

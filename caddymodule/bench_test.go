@@ -11,11 +11,12 @@ import (
 
 	"go.uber.org/zap"
 
-	"midas-sidecar/credentials"
-	"midas-sidecar/payment"
-	"midas-sidecar/secrets"
-	"midas-sidecar/upstream"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/ledger"
+	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/upstream"
+	"midas-sidecar/internal/wechat"
 )
 
 // The whole handler, from the caller's request to its answer, without sockets:
@@ -32,7 +33,7 @@ func BenchmarkHandler(b *testing.B) {
 		midas: &Midas{
 			games:     map[string]game{"wx1234567": {"wx1234567", "12345678", creds}},
 			lasting:   new(lasting),
-			processor: &payment.Processor{Sender: benchmarkWeChat{}, Memory: payment.NewMemory(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
+			processor: &payment.Processor{Sender: benchmarkWeChat{}, Ledger: ledger.New(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
 		},
 	}
 	const body = `{"openid":"odkx20ENSNa2w5y3g_qOkOvBNM1g","amt":123,"bill_no":"BillNo_123"}`

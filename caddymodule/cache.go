@@ -11,10 +11,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"midas-sidecar/accesstoken"
-	"midas-sidecar/credentials"
-	"midas-sidecar/secrets"
-	"midas-sidecar/upstream"
+	"midas-sidecar/internal/accesstoken"
+	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/upstream"
 )
 
 const (

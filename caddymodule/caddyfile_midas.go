@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
-	"midas-sidecar/upstream"
+	"midas-sidecar/internal/upstream"
 )
 
 func init() {

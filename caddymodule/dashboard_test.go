@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"midas-sidecar/credentials"
+	"midas-sidecar/internal/credentials"
 )
 
 var (

@@ -1,9 +1,9 @@
 package caddymodule
 
 import (
-	"midas-sidecar/payment"
-	"midas-sidecar/secrets"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/wechat"
 )
 
 // The events of Caddy's events app. None carries a secret or a player.

@@ -11,8 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"midas-sidecar/payment"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/wechat"
 )
 
 const defaultMaxBody = 16 << 10
@@ -137,7 +138,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	defer h.midas.lasting.calls.Enter()()
-	var answer payment.Answer
+	var answer outcome.Answer
 	if err != nil {
 		answer = refusal(err, call)
 	} else {
@@ -153,7 +154,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // process carries out the order. One that a mistake of ours interrupts has an end that
 // nobody knows, and gets its answer and its line in the log all the same.
-func (h *Handler) process(r *http.Request, c call) (answer payment.Answer) {
+func (h *Handler) process(r *http.Request, c call) (answer outcome.Answer) {
 	quietStdLog()
 	defer func() {
 		if mistake := recover(); mistake != nil {
@@ -170,8 +171,8 @@ func logPanic(log *zap.Logger, mistake any) {
 }
 
 // tell emits the event of an order whose end is unknown.
-func (h *Handler) tell(c call, answer payment.Answer) {
-	if answer.Outcome == payment.Unknown && c.endpoint.API.Moves {
+func (h *Handler) tell(c call, answer outcome.Answer) {
+	if answer.Outcome == outcome.Unknown && c.endpoint.API.Moves {
 		h.midas.emit(eventOrderUnknown, map[string]any{
 			"appid": c.game.appID, "api": c.endpoint.API.Name, "environment": string(c.endpoint.Environment),
 			"bill_no": c.request.BillNo(), "attempts": answer.Attempts,
@@ -188,7 +189,7 @@ type call struct {
 
 // refused is an error that is not a *wechat.FieldError.
 type refused struct {
-	problem payment.Problem
+	problem outcome.ErrorCode
 	status  int // of HTTP, 0 for the problem's own
 	rule    string
 }
@@ -196,13 +197,13 @@ type refused struct {
 func (e *refused) Error() string { return e.rule }
 
 // refusal answers a request that broke a rule.
-func refusal(err error, c call) payment.Answer {
-	detail := payment.Detail{Message: err.Error(), BillNo: c.request.BillNo()}
-	problem := payment.InvalidRequest
+func refusal(err error, c call) outcome.Answer {
+	detail := outcome.ErrorDetail{Message: err.Error(), BillNo: c.request.BillNo()}
+	problem := outcome.InvalidRequest
 	if other, ok := errors.AsType[*refused](err); ok {
 		problem, detail.Status = other.problem, other.status
 	}
-	return payment.Own(problem, detail)
+	return outcome.NewErrorAnswer(problem, detail)
 }
 
 var (

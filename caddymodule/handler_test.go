@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/wechat"
 )
 
 func pay(billNo string, amt int) string {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/wechat"
 )
 
 const payPath = "/cgi-bin/midas/pay"

@@ -9,8 +9,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"midas-sidecar/crowd"
-	"midas-sidecar/payment"
+	"midas-sidecar/internal/inflight"
+	"midas-sidecar/internal/ledger"
+	"midas-sidecar/internal/payment"
 )
 
 // pool holds what outlives a change of the config, as long as any config uses it.
@@ -45,16 +46,16 @@ var running succession[*Midas]
 
 // lasting is what all configs of the process share.
 type lasting struct {
-	memory *payment.Memory
+	ledger *ledger.Ledger
 	// calls are those being answered, up to their line in the log.
-	calls crowd.Crowd
+	calls inflight.Counter
 	// longest is how long a call may take, of all configs that there were.
 	longest atomic.Int64
 	// closing are the stores that nobody uses any more but calls that began before.
-	closing crowd.Crowd
+	closing inflight.Counter
 }
 
-func newLasting() (*lasting, error) { return &lasting{memory: payment.NewMemory()}, nil }
+func newLasting() (*lasting, error) { return &lasting{ledger: ledger.New()}, nil }
 
 // allow notes how long calls may take from now on.
 func (l *lasting) allow(p *payment.Processor) {

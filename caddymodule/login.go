@@ -8,9 +8,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"midas-sidecar/login"
-	"midas-sidecar/payment"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/login"
+	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/wechat"
 )
 
 // loginAPI is what a login is called where payments have the name of an API.
@@ -22,7 +22,7 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request) error {
 	began := time.Now()
 	defer h.midas.lasting.calls.Enter()()
 	g, wish, err := h.readLogin(w, r)
-	var answer payment.Answer
+	var answer outcome.Answer
 	if err != nil {
 		answer = refusal(err, call{})
 	} else {
@@ -45,7 +45,7 @@ func (h *Handler) readLogin(w http.ResponseWriter, r *http.Request) (g game, wis
 	var body []byte
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		return g, wish, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be GET or POST"}
+		return g, wish, &refused{outcome.InvalidRequest, http.StatusMethodNotAllowed, "method: must be GET or POST"}
 	case r.Method == http.MethodGet && r.ContentLength != 0:
 		return g, wish, &wechat.FieldError{Field: "body", Rule: "must not be sent with GET"}
 	case r.ContentLength != 0:
@@ -62,7 +62,7 @@ func (h *Handler) readLogin(w http.ResponseWriter, r *http.Request) (g game, wis
 
 // logIn carries out the login. One that a mistake of ours interrupts has an end that
 // nobody knows.
-func (h *Handler) logIn(r *http.Request, g game, wish wechat.Login) (answer payment.Answer) {
+func (h *Handler) logIn(r *http.Request, g game, wish wechat.Login) (answer outcome.Answer) {
 	quietStdLog()
 	defer func() {
 		if mistake := recover(); mistake != nil {
@@ -75,7 +75,7 @@ func (h *Handler) logIn(r *http.Request, g game, wish wechat.Login) (answer paym
 
 // logLogin writes the one line that every login gets. It holds no secret, no js_code
 // and no openid: what is not named here is not in it.
-func (h *Handler) logLogin(g game, answer payment.Answer, took time.Duration) {
+func (h *Handler) logLogin(g game, answer outcome.Answer, took time.Duration) {
 	line := h.logger.Check(level(answer), "login")
 	if line == nil {
 		return
@@ -83,13 +83,13 @@ func (h *Handler) logLogin(g game, answer payment.Answer, took time.Duration) {
 	line.Write(zap.String("appid", g.appID), zap.Inline(endOf(answer, took)))
 }
 
-func countLogin(g game, answer payment.Answer) {
+func countLogin(g game, answer outcome.Answer) {
 	appID, errcode := g.appID, "other"
 	if appID == "" {
 		appID = "unknown"
 	}
 	// 90017 and 90018 are the sidecar's own words, for what it refuses.
-	if _, ok := wechat.LoginErrcodes[answer.Errcode]; ok || answer.Problem != "" {
+	if _, ok := wechat.LoginErrcodes[answer.Errcode]; ok || answer.ErrorCode != "" {
 		errcode = strconv.Itoa(answer.Errcode)
 	}
 	loginsTotal.WithLabelValues(appID, string(answer.Outcome), errcode).Inc()

@@ -7,10 +7,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"midas-sidecar/credentials"
-	"midas-sidecar/payment"
-	"midas-sidecar/secrets"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/wechat"
 )
 
 // The metrics are of the process: they last through changes of the config, each of
@@ -72,7 +73,7 @@ var known = func() map[int]string {
 	return texts
 }()
 
-func countOrder(c call, answer payment.Answer) {
+func countOrder(c call, answer outcome.Answer) {
 	appID, errcode := c.game.appID, known[answer.Errcode]
 	if appID == "" {
 		appID = "unknown"

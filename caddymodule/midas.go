@@ -21,10 +21,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
 
-	"midas-sidecar/credentials"
-	"midas-sidecar/login"
-	"midas-sidecar/payment"
-	"midas-sidecar/upstream"
+	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/login"
+	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/upstream"
 )
 
 const (
@@ -180,7 +180,7 @@ func (m *Midas) newProcessor(values resolver, client *upstream.Client) (*payment
 	}
 	return &payment.Processor{
 		Sender:         client,
-		Memory:         m.lasting.memory,
+		Ledger:         m.lasting.ledger,
 		Deadline:       deadline,
 		AttemptTimeout: attempt,
 		Replay:         replay,

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/wechat"
 )
 
 func TestTheSameOrderAgainGetsTheSameAnswer(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/wechat"
 )
 
 // failsToLoad returns why a config cannot be loaded.

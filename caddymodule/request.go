@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"midas-sidecar/payment"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/wechat"
 )
 
 // errPass says that the request is the next handler's.
@@ -66,19 +66,19 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 	if r.Method != http.MethodPost {
-		return nil, &refused{payment.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
+		return nil, &refused{outcome.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
 	}
 	tooLarge := func() error {
-		return &refused{payment.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
+		return &refused{outcome.InvalidRequest, http.StatusRequestEntityTooLarge, fmt.Sprintf("body: must not be larger than %d bytes", h.maxBody)}
 	}
 	if r.ContentLength > h.maxBody {
 		return nil, tooLarge()
 	}
 	if !isJSON(r.Header) {
-		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
+		return nil, &refused{outcome.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
 	}
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, &refused{payment.InvalidRequest, http.StatusUnsupportedMediaType, "content-encoding: must not be sent"}
+		return nil, &refused{outcome.InvalidRequest, http.StatusUnsupportedMediaType, "content-encoding: must not be sent"}
 	}
 	body, err := readBytes(r, h.maxBody+1)
 	if err != nil {
@@ -152,7 +152,7 @@ func signedInQuery(query string) (found string, clean bool) {
 // allow applies what this site allows.
 func (h *Handler) allow(request wechat.Request) (wechat.Request, error) {
 	forbid := func(format string, args ...any) (wechat.Request, error) {
-		return request, &refused{problem: payment.Forbidden, rule: fmt.Sprintf(format, args...)}
+		return request, &refused{problem: outcome.Forbidden, rule: fmt.Sprintf(format, args...)}
 	}
 	endpoint := request.Endpoint()
 	switch {
@@ -183,7 +183,7 @@ func (m *Midas) pick(request wechat.Request) (game, error) {
 	}
 	switch len(picked) {
 	case 0:
-		return game{}, &refused{problem: payment.UnknownApp, rule: "offer_id: is not configured"}
+		return game{}, &refused{problem: outcome.UnknownApp, rule: "offer_id: is not configured"}
 	case 1:
 		return picked[0], nil
 	}
@@ -202,7 +202,7 @@ func (m *Midas) pickByID(appID string) (game, error) {
 	}
 	picked, ok := m.games[appID]
 	if !ok {
-		return game{}, &refused{problem: payment.UnknownApp, rule: "appid: is not configured"}
+		return game{}, &refused{problem: outcome.UnknownApp, rule: "appid: is not configured"}
 	}
 	return picked, nil
 }

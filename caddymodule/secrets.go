@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"midas-sidecar/credentials"
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/secrets"
 	"midas-sidecar/vault"
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"midas-sidecar/direct"
+	"midas-sidecar/internal/http1"
 )
 
 // defaultIdle is how many idle connections are kept for each host. Caddy's 32 would
@@ -34,7 +34,7 @@ func init() {
 type Direct struct {
 	reverseproxy.HTTPTransport
 
-	transport *direct.Transport
+	transport *http1.Transport
 }
 
 // CaddyModule returns the Caddy module information.
@@ -60,7 +60,7 @@ func (t *Direct) Provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
-	t.transport = direct.New(t.Transport)
+	t.transport = http1.New(t.Transport)
 	return nil
 }
 

@@ -27,8 +27,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 // The three Caddyfiles of the README's section "Deployments", in its order.

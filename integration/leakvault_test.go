@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
+	"midas-sidecar/internal/simulator"
 )
 
 // keysChange changes each at WeChat first and in Vault later, or not at all.

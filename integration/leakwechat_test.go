@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 func (w *leakWorld) post(url, body string, header ...string) string {

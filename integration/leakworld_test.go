@@ -22,8 +22,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 // leakWorld is a sidecar that tells all it can, between a Vault and a WeChat that

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 // gameV2 is a game server that speaks v2 for the one player, and what WeChat and Vault

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 	"midas-sidecar/vault"
 )
 

@@ -11,9 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/simulator"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 	"midas-sidecar/vault"
-	"midas-sidecar/wechat"
 )
 
 func TestAThousandRestartsLeaveNoLiveToken(t *testing.T) {

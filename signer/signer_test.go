@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets/secretstest"
+	"midas-sidecar/internal/secrets/secretstest"
 	"midas-sidecar/signer"
 )
 

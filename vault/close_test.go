@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 // held makes f keep the answers to what ends in path until release is called.

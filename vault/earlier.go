@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 // maxEarlier is how many versions before the current one are of interest.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"midas-sidecar/gate"
+	"midas-sidecar/internal/breaker"
 )
 
 const (
@@ -38,7 +38,7 @@ type lastChance struct{}
 // then while it does not. An error of his is secrets.ErrUnavailable, unless whoever
 // asked gave up.
 type gatekeeper struct {
-	gate *gate.Gate
+	gate *breaker.Gate
 	next http.RoundTripper
 }
 
@@ -125,7 +125,7 @@ func outage(ctx context.Context, response *http.Response, body []byte, err error
 	case err != nil && strings.Contains(err.Error(), "malformed"):
 		return errUnreadable // the error quotes what the other end said, whoever that was
 	case err != nil:
-		return gate.Steady(err)
+		return breaker.Steady(err)
 	case response.StatusCode == http.StatusTooManyRequests:
 		return errors.New("rate limited")
 	case response.StatusCode == http.StatusServiceUnavailable && bytes.Contains(body, []byte("Vault is sealed")):

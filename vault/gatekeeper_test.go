@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/gate"
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/breaker"
+	"midas-sidecar/internal/secrets"
 )
 
 type tripFunc func(*http.Request) (*http.Response, error)
@@ -295,7 +295,7 @@ func TestATimeThatEndsAmidCatchingUpIsKept(t *testing.T) {
 
 // kept returns a gatekeeper before next, who may try as often as he likes.
 func kept(config Config, next http.RoundTripper) *gatekeeper {
-	return &gatekeeper{gate.New(config.Log, "fails", "works", gate.NewPace(time.Nanosecond)), next}
+	return &gatekeeper{breaker.New(config.Log, "fails", "works", breaker.NewPace(time.Nanosecond)), next}
 }
 
 func ask(t *testing.T, next http.RoundTripper, url string) (string, error) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 // kvVersion is the version of a KV secrets engine, 1 or 2.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 // apart is the time, at least, between what a session does of itself.

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"midas-sidecar/gate"
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/breaker"
+	"midas-sidecar/internal/secrets"
 )
 
 // failedPause is how long, at least, a login that was refused is not tried again:
@@ -26,7 +26,7 @@ type session struct {
 	client *client
 	auth   Auth
 	log    *slog.Logger
-	gate   *gate.Gate // stands before logins, which may fail where Vault does not
+	gate   *breaker.Gate // stands before logins, which may fail where Vault does not
 
 	// work is what nobody waits for but close: logins, renewals, revocations.
 	// None begins once closed is set, but what one that is under way leads to.
@@ -47,7 +47,7 @@ func newSession(client *client, auth Auth, log *slog.Logger) *session {
 		client:    client,
 		auth:      auth,
 		log:       log,
-		gate:      gate.New(log, "vault login fails", "vault login works again", gate.NewPace(failedPause)),
+		gate:      breaker.New(log, "vault login fails", "vault login works again", breaker.NewPace(failedPause)),
 		current:   &grant{},
 		refusedAt: make(map[error]time.Time),
 	}
@@ -196,7 +196,7 @@ func (s *session) begin(ctx context.Context) (*login, error) {
 	return underway, nil
 }
 
-func (s *session) run(ctx context.Context, l *login, try gate.Try) {
+func (s *session) run(ctx context.Context, l *login, try breaker.Try) {
 	ctx, cancel := s.client.bounded(ctx)
 	defer cancel()
 	granted, err := s.auth.login(ctx, s.client.forLogin())

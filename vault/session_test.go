@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 func TestAReadWithADeadTokenLogsInOnceAndReadsAgain(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"midas-sidecar/gate"
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/breaker"
+	"midas-sidecar/internal/secrets"
 )
 
 // Store reads and writes secrets of one KV mount of a Vault. It is safe for concurrent
@@ -55,7 +55,7 @@ func New(config Config) (*Store, error) {
 func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 	log := config.Log.With("address", config.Address)
 	keeper := &gatekeeper{
-		gate: gate.New(log, "vault cannot be used", "vault can be used again", gate.NewPace(pace)),
+		gate: breaker.New(log, "vault cannot be used", "vault can be used again", breaker.NewPace(pace)),
 		next: transport,
 	}
 	client, err := newClient(config, keeper)
@@ -96,7 +96,7 @@ func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 
 // Trouble returns why Vault cannot be used or lets nobody log in, nil where it does.
 func (s *Store) Trouble() *secrets.Trouble {
-	for _, g := range []*gate.Gate{s.keeper.gate, s.session.gate} {
+	for _, g := range []*breaker.Gate{s.keeper.gate, s.session.gate} {
 		if since, failure := g.State(); failure != nil {
 			return &secrets.Trouble{Since: since, Failure: failure}
 		}

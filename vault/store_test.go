@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
-	"midas-sidecar/secrets/secretstest"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/secrets/secretstest"
 )
 
 func TestReadReturnsTheTextFieldsOfASecretOfEitherVersion(t *testing.T) {

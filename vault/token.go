@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 // maxToken is more bytes than any token has.

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 const (

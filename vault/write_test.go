@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
 )
 
 var keyOfPlayer = secrets.Secret{"session_key": secrets.NewValue("canary-session")}

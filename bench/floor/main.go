@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"midas-sidecar/direct"
+	"midas-sidecar/internal/http1"
 )
 
 func init() {
@@ -54,7 +54,7 @@ func (f *floor) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Provision makes the transport.
 func (f *floor) Provision(caddy.Context) error {
-	f.transport = direct.New(&http.Transport{MaxIdleConnsPerHost: 10_000})
+	f.transport = http1.New(&http.Transport{MaxIdleConnsPerHost: 10_000})
 	return nil
 }
 

@@ -16,8 +16,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 func init() {

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 )
 
 // weChat is a running simulator that remembers the first call that arrived at path.

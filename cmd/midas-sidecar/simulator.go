@@ -14,7 +14,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
-	"midas-sidecar/simulator"
+	"midas-sidecar/internal/simulator"
 )
 
 func init() {

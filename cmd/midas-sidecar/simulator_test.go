@@ -15,10 +15,10 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/stretchr/testify/require"
 
-	"midas-sidecar/secrets"
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/simulator"
+	"midas-sidecar/internal/wechat"
 	"midas-sidecar/signer"
-	"midas-sidecar/simulator"
-	"midas-sidecar/wechat"
 )
 
 // startSimulator runs the command and returns its URL, what it prints, and how to

@@ -1,0 +1,155 @@
+package credentials_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/wechat"
+)
+
+const sessionPath = "midas/wx1234567/sessions/" + player
+
+// writable is a store that can be written, as slowly as the values say.
+type writable struct {
+	*store
+	takes   map[string]time.Duration
+	refuses error
+	trouble *secrets.Trouble
+	mu      sync.Mutex
+	writes  []string
+}
+
+func (w *writable) Write(_ context.Context, path string, fields secrets.Secret) error {
+	key := fields["session_key"].Reveal()
+	time.Sleep(w.takes[key])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = append(w.writes, path+" "+key)
+	if w.refuses != nil {
+		return w.refuses
+	}
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	w.secrets[path] = map[string]string{"session_key": key}
+	return nil
+}
+
+func (w *writable) Trouble() *secrets.Trouble { return w.trouble }
+
+func TestASessionThatIsSavedIsSignedWithAtOnce(t *testing.T) {
+	w := &writable{store: full()}
+	creds := cacheOf(w).Of(app, nil)
+	key, err := creds.SessionKey(t.Context(), wechat.V1, player)
+	require.NoError(t, err)
+	isKey(t, canary+"session", key)
+
+	require.NoError(t, creds.CanSave(t.Context()))
+	require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(canary+"new")))
+	key, err = creds.SessionKey(t.Context(), wechat.V1, player)
+	require.NoError(t, err)
+	isKey(t, canary+"new", key)
+	require.Equal(t, []string{sessionPath + " " + canary + "new"}, w.writes)
+	require.Equal(t, 1, w.reads[sessionPath], "nothing had to be read again")
+}
+
+func TestAStoreThatCannotBeWrittenIsKnownBefore(t *testing.T) {
+	creds := cacheOf(full()).Of(app, nil)
+	require.ErrorIs(t, creds.CanSave(t.Context()), secrets.ErrReadOnly)
+	require.ErrorIs(t, creds.SaveSession(t.Context(), player, secrets.NewValue("k")), secrets.ErrReadOnly)
+}
+
+func TestAStoreThatWasAwayIsAskedWhetherItStillIs(t *testing.T) {
+	w := &writable{store: full(), trouble: &secrets.Trouble{}}
+	creds := cacheOf(w).Of(app, nil)
+	require.NoError(t, creds.CanSave(t.Context()))
+	w.leaves(true)
+	require.ErrorIs(t, creds.CanSave(t.Context()), secrets.ErrUnavailable)
+	w.trouble = nil
+	require.NoError(t, creds.CanSave(t.Context()), "nobody has noticed")
+}
+
+func TestAKeyThatIsNotStoredIsNotUsedAndItsErrorNamesNoPlayer(t *testing.T) {
+	w := &writable{store: full(), refuses: errors.New("permission denied")}
+	creds := cacheOf(w).Of(app, nil)
+	err := creds.SaveSession(t.Context(), player, secrets.NewValue(canary+"new"))
+	require.EqualError(t, err, "writing midas/wx1234567/sessions/{openid}: permission denied")
+	key, err := creds.SessionKey(t.Context(), wechat.V1, player)
+	require.NoError(t, err)
+	isKey(t, canary+"session", key)
+}
+
+func TestAKeyThatCouldNotBeReadAgainIsNotStored(t *testing.T) {
+	w := &writable{store: full()}
+	err := cacheOf(w).Of(app, nil).SaveSession(t.Context(), player, secrets.NewValue(canary+"\n"))
+	require.Error(t, err)
+	hides(t, err)
+	require.Empty(t, w.writes)
+}
+
+// The one who came later has the key that WeChat takes, however long the writes take.
+func TestOfTwoLoginsOfAPlayerTheLaterWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &writable{store: full(), takes: map[string]time.Duration{}}
+		creds := cacheOf(w).Of(app, nil)
+		var all sync.WaitGroup
+		var want []string
+		for i := range 20 {
+			key := fmt.Sprint(canary, i)
+			w.takes[key] = time.Duration(20-i) * time.Second
+			want = append(want, sessionPath+" "+key)
+			all.Go(func() { require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(key))) })
+			synctest.Wait()
+		}
+		// Others do not wait for them.
+		began := time.Now()
+		require.NoError(t, creds.SaveSession(t.Context(), "another", secrets.NewValue("k")))
+		require.Zero(t, time.Since(began))
+		all.Wait()
+		require.Equal(t, append([]string{"midas/wx1234567/sessions/another k"}, want...), w.writes)
+		key, err := creds.SessionKey(t.Context(), wechat.V1, player)
+		require.NoError(t, err)
+		isKey(t, canary+"19", key)
+	})
+}
+
+func TestTheAppSecretIsReadPastTheCacheWhereItIsRefused(t *testing.T) {
+	s := full()
+	creds := cacheOf(s).Of(app, nil)
+	old, err := creds.AppSecret(t.Context(), secrets.Value{})
+	require.NoError(t, err)
+	s.put(app.Secret, "app_secret", canary+"corrected")
+	same, err := creds.AppSecret(t.Context(), secrets.Value{})
+	require.NoError(t, err)
+	require.Equal(t, old, same)
+	corrected, err := creds.AppSecret(t.Context(), old)
+	require.NoError(t, err)
+	require.Equal(t, canary+"corrected", corrected.Reveal())
+}
+
+// A reload may change a line of the app while one of its players logs in twice.
+func TestTheLaterLoginCountsThoughTheAppIsConfiguredAnewInBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &writable{store: full(), takes: map[string]time.Duration{canary + "old": 2 * time.Second, canary + "new": time.Second}}
+		cache := cacheOf(w)
+		changed := app
+		changed.MPSig = !app.MPSig
+		before, after := cache.Of(app, nil), cache.Of(changed, nil)
+		var logins sync.WaitGroup
+		logins.Go(func() { assert.NoError(t, before.SaveSession(t.Context(), player, secrets.NewValue(canary+"old"))) })
+		synctest.Wait()
+		logins.Go(func() { assert.NoError(t, after.SaveSession(t.Context(), player, secrets.NewValue(canary+"new"))) })
+		logins.Wait()
+		key, err := after.SessionKey(t.Context(), wechat.V2, player)
+		require.NoError(t, err)
+		isKey(t, canary+"new", key)
+	})
+}

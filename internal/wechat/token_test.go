@@ -1,0 +1,32 @@
+package wechat_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"midas-sidecar/internal/wechat"
+)
+
+func TestARefusalOfATokenSaysWhatTheErrcodeMeansAndNothingElse(t *testing.T) {
+	for code, want := range map[int]string{
+		-1:    "WeChat refuses an access_token: errcode -1 (system busy)",
+		50007: "WeChat refuses an access_token: errcode 50007 (the account is frozen)",
+		12345: "WeChat refuses an access_token: errcode 12345 (not documented for stable_token)",
+	} {
+		_, _, err := wechat.ReadToken(fmt.Appendf(nil, `{"errcode":%d,"errmsg":"canary"}`, code))
+		require.EqualError(t, err, want)
+	}
+}
+
+func TestEachRefusalOfATokenHasItsCure(t *testing.T) {
+	for code, want := range map[int]wechat.Cure{
+		-1:    wechat.ByRepeating,
+		40001: wechat.BySecret, 40125: wechat.BySecret, 40243: wechat.BySecret,
+		40013: wechat.ByOperator, 40164: wechat.ByOperator, 89503: wechat.ByOperator, 50004: wechat.ByOperator, 12345: wechat.ByOperator,
+		45009: wechat.ByWaiting, 45011: wechat.ByWaiting,
+	} {
+		require.Equal(t, want, wechat.TokenError{Errcode: code}.Cure(), code)
+	}
+}
