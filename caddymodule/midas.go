@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
 
 	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/handshake"
 	"midas-sidecar/internal/login"
 	"midas-sidecar/internal/payment"
 	"midas-sidecar/internal/upstream"
@@ -86,6 +87,7 @@ type Midas struct {
 	store     store
 	keys      *lastingKeys
 	leases    leases // of what outlives the config
+	closeIdle func() // connections to WeChat that no module of the config has, nil where there are none
 	log       *slog.Logger
 	events    *caddyevents.App
 	ctx       caddy.Context // of its events, and to find the http app
@@ -256,6 +258,11 @@ func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, err
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
+	if t, ok := module.(*reverseproxy.HTTPTransport); ok {
+		careful := handshake.NewTransport(t.Transport, withoutMLKEM)
+		m.closeIdle = careful.CloseIdleConnections
+		transport = careful
+	}
 	return upstream.New(hosts, transport)
 }
 
@@ -299,6 +306,9 @@ func (*Midas) Stop() error { return nil }
 // to end, they are waited for, since the http app waits no longer than grace_period.
 func (m *Midas) Cleanup() error {
 	defer running.leave(func(other *Midas) bool { return other == m })
+	if m.closeIdle != nil {
+		m.closeIdle()
+	}
 	if m.keys != nil {
 		m.keys.users.leave(func(u user) bool { return u.config == m })
 	}

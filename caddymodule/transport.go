@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"midas-sidecar/internal/handshake"
 	"midas-sidecar/internal/http1"
 )
 
@@ -20,6 +21,9 @@ const defaultIdle = 10_000
 // defaultMaxHeader is how many bytes an answer's header may have: WeChat's have a few
 // hundred, and net/http would take 10 MiB.
 const defaultMaxHeader = 64 << 10
+
+// withoutMLKEM are the hosts of WeChat whose TLS handshakes leave it out, over reloads.
+var withoutMLKEM = handshake.NewHosts(latestLog())
 
 func init() {
 	caddy.RegisterModule(Direct{})
@@ -60,7 +64,7 @@ func (t *Direct) Provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
-	t.transport = http1.New(t.Transport)
+	t.transport = http1.New(t.Transport, withoutMLKEM)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"midas-sidecar/internal/breaker"
+	"midas-sidecar/internal/handshake"
 )
 
 const (
@@ -120,6 +121,8 @@ func gaveUp(ctx context.Context) bool {
 // says it of what it could not do, such as renew the token of a role that is gone.
 func outage(ctx context.Context, response *http.Response, body []byte, err error) error {
 	switch {
+	case errors.Is(err, handshake.ErrTimeout):
+		return handshake.ErrTimeout
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil && strings.Contains(err.Error(), "malformed"):

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"midas-sidecar/internal/handshake"
 )
 
 // transport trusts what the CA file holds when a request is made. Requests to
@@ -23,16 +25,18 @@ import (
 type transport struct {
 	log    *slog.Logger
 	caFile string
+	hosts  *handshake.Hosts
 
 	mu      sync.Mutex
-	seen    os.FileInfo // the CA file when it was read last
-	current *http.Transport
+	seen    os.FileInfo     // the CA file when it was read last
+	base    *http.Transport // what current is made of
+	current *handshake.Transport
 }
 
 // newTransport speaks HTTP/1.1 only: a request that times out then takes its
 // connection with it, where HTTP/2 would keep asking over one that is dead.
 func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
-	t := &transport{log: config.Log, caFile: config.CAFile}
+	t := &transport{log: config.Log, caFile: config.CAFile, hosts: handshake.NewHosts(config.Log)}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: config.ServerName}
 	if config.CAFile != "" {
 		var err error
@@ -53,7 +57,7 @@ func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		}
 	}
-	t.current = &http.Transport{
+	t.base = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dial,
 		TLSHandshakeTimeout: config.Timeout,
@@ -61,6 +65,7 @@ func newTransport(config Config, dialer *net.Dialer) (*transport, error) {
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
 	}
+	t.current = handshake.NewTransport(t.base.Clone(), t.hosts)
 	return t, nil
 }
 
@@ -107,7 +112,7 @@ func (t *transport) CloseIdleConnections() {
 
 // trusting returns the transport for the CA file as it is now. While that makes no
 // sense the last one that did goes on.
-func (t *transport) trusting() *http.Transport {
+func (t *transport) trusting() *handshake.Transport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.caFile == "" || !differs(t.caFile, t.seen) {
@@ -122,8 +127,9 @@ func (t *transport) trusting() *http.Transport {
 		return t.current
 	}
 	before := t.current
-	t.current = before.Clone()
-	t.current.TLSClientConfig.RootCAs = roots
+	t.base = t.base.Clone()
+	t.base.TLSClientConfig.RootCAs = roots
+	t.current = handshake.NewTransport(t.base.Clone(), t.hosts)
 	before.CloseIdleConnections()
 	return t.current
 }

@@ -54,7 +54,7 @@ func (f *floor) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Provision makes the transport.
 func (f *floor) Provision(caddy.Context) error {
-	f.transport = http1.New(&http.Transport{MaxIdleConnsPerHost: 10_000})
+	f.transport = http1.New(&http.Transport{MaxIdleConnsPerHost: 10_000}, nil)
 	return nil
 }
 

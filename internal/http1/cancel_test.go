@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"midas-sidecar/internal/handshake"
 	"midas-sidecar/internal/http1"
 )
 
@@ -87,10 +88,10 @@ func TestWhoGoesLeavesNothingBehind(t *testing.T) {
 					gone := make(chan struct{})
 					go func() { c.serve(&peer{Conn: there, Reader: bufio.NewReader(there), gone: gone}); _ = there.Close() }()
 					return &counting{Conn: here, open: &open, gone: gone}, nil
-				}})
+				}}, nil)
 				connected := false
-				ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errGone)
-				defer cancel()
+				ctx, leave := context.WithCancelCause(t.Context())
+				time.AfterFunc(time.Second, func() { leave(errGone) })
 				ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 				req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.scheme+"://example.com", strings.NewReader(strings.Repeat("x", 1<<16)))
 				require.NoError(t, err)
@@ -111,12 +112,12 @@ func TestAHandshakeHasItsTime(t *testing.T) {
 			here, there := net.Pipe()
 			go func() { _, _ = io.Copy(io.Discard, there) }()
 			return here, nil
-		}})
+		}}, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com", http.NoBody)
 		require.NoError(t, err)
 		start := time.Now()
 		_, err = transport.RoundTrip(req)
-		require.Error(t, err)
+		require.Equal(t, handshake.ErrTimeout, err)
 		require.Equal(t, time.Second, time.Since(start))
 	})
 }

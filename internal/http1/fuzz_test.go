@@ -54,7 +54,7 @@ func FuzzAnswers(f *testing.F) {
 			}
 			stock := base()
 			want, wantErr := outcome(t, stock, method)
-			got, gotErr := outcome(t, http1.New(base()), method)
+			got, gotErr := outcome(t, http1.New(base(), nil), method)
 			stock.CloseIdleConnections()
 			if (gotErr == nil) != (wantErr == nil) || gotErr == nil && got != want {
 				t.Errorf("%q is %q, %v; to net/http %q, %v", says, got, gotErr, want, wantErr)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"midas-sidecar/internal/handshake"
 )
 
 const (
@@ -35,9 +37,12 @@ const (
 // any byte of the request was written, it takes another; after that it never repeats.
 // Of a client's trace it calls GetConn and GotConn: without the latter nothing was sent.
 type Transport struct {
-	base *http.Transport
-	tls  *tls.Config
-	idle idle
+	base         *http.Transport
+	others       *handshake.Transport // base, for what it sends itself
+	hosts        *handshake.Hosts
+	tls, without *tls.Config   // with ML-KEM and without
+	timeout      time.Duration // of a handshake, 0 for none
+	idle         idle
 }
 
 // New returns a transport that dials, encrypts and keeps connections as base is set up
@@ -45,8 +50,9 @@ type Transport struct {
 // DisableKeepAlives, IdleConnTimeout, MaxIdleConnsPerHost and MaxResponseHeaderBytes
 // count; nothing is asked for in gzip. A connection whose socket the kernel cannot be
 // asked about (that has no SyscallConn, or is not on Unix) is used once. What base would
-// send by a proxy or by its DialTLSContext, base itself sends.
-func New(base *http.Transport) *Transport {
+// send by a proxy or by its DialTLSContext, base itself sends. Handshakes with the hosts
+// that hosts remembers leave out ML-KEM; nil remembers none.
+func New(base *http.Transport, hosts *handshake.Hosts) *Transport {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if base.TLSClientConfig != nil {
 		config = base.TLSClientConfig.Clone()
@@ -55,7 +61,14 @@ func New(base *http.Transport) *Transport {
 	if config.ClientSessionCache == nil {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	t := &Transport{base: base, tls: config, idle: idle{timeout: base.IdleConnTimeout, most: base.MaxIdleConnsPerHost}}
+	t := &Transport{
+		base: base, hosts: hosts, tls: config, without: handshake.WithoutMLKEM(config), timeout: base.TLSHandshakeTimeout,
+		idle: idle{timeout: base.IdleConnTimeout, most: base.MaxIdleConnsPerHost},
+	}
+	if t.without == nil {
+		t.hosts = nil
+	}
+	t.others = handshake.NewTransport(base, hosts)
 	if t.idle.timeout <= 0 {
 		t.idle.timeout = maxIdle
 	}
@@ -69,7 +82,7 @@ func New(base *http.Transport) *Transport {
 // context of the request holds until the answer's body is closed.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.ours(req) {
-		return t.base.RoundTrip(req)
+		return t.others.RoundTrip(req)
 	}
 	asked := req
 	if t.base.DisableKeepAlives && !req.Close {
@@ -155,7 +168,7 @@ func (t *Transport) connection(ctx context.Context, to *url.URL) (c *conn, kept 
 	}
 	c, err = t.dial(ctx, to)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !errors.Is(err, handshake.ErrTimeout) {
 			err = context.Cause(ctx)
 		}
 		return nil, false, err
@@ -185,7 +198,7 @@ func (t *Transport) dial(ctx context.Context, to *url.URL) (*conn, error) {
 	if to.Scheme == "http" {
 		return &conn{Conn: w, wire: w}, nil
 	}
-	secured, err := t.handshake(ctx, w, host)
+	secured, err := t.handshake(ctx, w, to, host)
 	if err != nil {
 		_ = raw.Close()
 		return nil, err
@@ -194,19 +207,30 @@ func (t *Transport) dial(ctx context.Context, to *url.URL) (*conn, error) {
 	return &conn{Conn: secured, wire: w, tls: &state}, nil
 }
 
-func (t *Transport) handshake(ctx context.Context, w *wire, host string) (*tls.Conn, error) {
-	config := t.tls
+func (t *Transport) handshake(ctx context.Context, w *wire, to *url.URL, host string) (*tls.Conn, error) {
+	config, timeout := t.tls, t.timeout
+	offered := t.hosts.OffersMLKEM(to.Host)
+	switch {
+	case !offered:
+		config = t.without
+	case t.hosts != nil:
+		timeout = handshake.TimeoutWithMLKEM(timeout)
+	}
 	if config.ServerName == "" {
 		config = config.Clone()
 		config.ServerName = host
 	}
-	if timeout := t.base.TLSHandshakeTimeout; timeout > 0 {
+	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 	secured := tls.Client(w, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
+	err := t.hosts.Ended(to.Host, offered, secured.HandshakeContext(ctx))
+	if errors.Is(err, handshake.ErrTimeout) {
+		return nil, err
+	}
+	if err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return secured, nil
@@ -231,5 +255,5 @@ func canonical(to *url.URL) (address, host string, err error) {
 // IdleConnTimeout.
 func (t *Transport) CloseIdleConnections() {
 	t.idle.closeAll()
-	t.base.CloseIdleConnections()
+	t.others.CloseIdleConnections()
 }

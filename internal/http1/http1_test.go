@@ -60,10 +60,10 @@ func TestTLSIsSetUpAsBaseIs(t *testing.T) {
 
 func TestTheConfigOfBaseIsNotChanged(t *testing.T) {
 	base := &http.Transport{TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}}
-	http1.New(base)
+	http1.New(base, nil)
 	require.Equal(t, []string{"h2"}, base.TLSClientConfig.NextProtos)
 	require.Nil(t, base.TLSClientConfig.ClientSessionCache)
-	require.NotNil(t, http1.New(new(http.Transport)))
+	require.NotNil(t, http1.New(new(http.Transport), nil))
 }
 
 func TestASessionOfTLSIsResumed(t *testing.T) {
@@ -103,7 +103,7 @@ func TestTheAddressesThatAreDialed(t *testing.T) {
 		transport := http1.New(&http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
 			got = network + " " + address
 			return nil, errBroken
-		}})
+		}}, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, http.NoBody)
 		require.NoError(t, err)
 		_, err = transport.RoundTrip(req)
@@ -121,7 +121,7 @@ func TestADialIsMadeWhereBaseHasNone(t *testing.T) {
 		}
 		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.NotFoundHandler()}}
 		server.Start()
-		transport := http1.New(new(http.Transport))
+		transport := http1.New(new(http.Transport), nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
 		require.NoError(t, err)
 		res, err := transport.RoundTrip(req)
@@ -151,7 +151,7 @@ func TestWhatIsNotDialedForIsLeftToBase(t *testing.T) {
 			return to, nil
 		}
 		return nil, errors.New("no way")
-	}})
+	}}, nil)
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://example.com/by", http.NoBody)
 	require.NoError(t, err)

@@ -135,7 +135,7 @@ func inTime(t *testing.T, timeout time.Duration, test func(t *testing.T, w *worl
 				return &piped{Conn: here, socket: silent, closed: &w.closed}, nil
 			},
 		}
-		w.Transport = http1.New(w.base)
+		w.Transport = http1.New(w.base, nil)
 		test(t, w)
 		w.CloseIdleConnections()
 	})

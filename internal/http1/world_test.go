@@ -113,7 +113,7 @@ func newWorld(t *testing.T, scheme string, serve func(*peer), changes ...func(*h
 	for _, change := range changes {
 		change(w.base)
 	}
-	w.Transport = http1.New(w.base)
+	w.Transport = http1.New(w.base, nil)
 
 	var serving sync.WaitGroup
 	var open []net.Conn

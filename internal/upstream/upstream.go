@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"midas-sidecar/internal/handshake"
 	"midas-sidecar/internal/wechat"
 )
 
@@ -147,6 +148,9 @@ func (c *Client) Ask(ctx context.Context, message wechat.Outbound) (Exchange, er
 		if exchange.Err == nil && exchange.Status < 500 || ctx.Err() != nil {
 			break
 		}
+	}
+	if errors.Is(exchange.Err, handshake.ErrTimeout) && ctx.Err() == nil {
+		exchange = c.Send(ctx, 0, message) // by a smaller handshake
 	}
 	return exchange, exchange.Err
 }

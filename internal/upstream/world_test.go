@@ -61,7 +61,7 @@ func byNetHTTP(base *http.Transport) http.RoundTripper { return base }
 
 func byDirect(t *testing.T) over {
 	return func(base *http.Transport) http.RoundTripper {
-		transport := http1.New(base)
+		transport := http1.New(base, nil)
 		t.Cleanup(transport.CloseIdleConnections)
 		return transport
 	}
