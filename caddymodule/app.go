@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -9,12 +10,17 @@ import (
 	"unicode/utf8"
 
 	"midas-sidecar/internal/credentials"
+	"midas-sidecar/internal/wechat"
 )
 
 // App is one mini game that may pay.
 type App struct {
 	// OfferID is the offer_id that Midas assigned to the game. Required.
 	OfferID string `json:"offer_id,omitempty"`
+
+	// OfferIDV2 is the offer_id of v2, /wxa/game/*, where Midas assigned the game
+	// another one for that. Default: OfferID.
+	OfferIDV2 string `json:"offer_id_v2,omitempty"`
 
 	// Secret is the path, in the secret store, of the fields midas_key,
 	// midas_key_sandbox and app_secret. Default: midas/{appid}.
@@ -61,6 +67,15 @@ func checkOfferID(id string) error {
 	return nil
 }
 
+// offerID is text that may be an offer_id.
+func (r resolver) offerID(value string) (string, error) {
+	id, err := r.text(value)
+	if err != nil {
+		return "", err
+	}
+	return id, checkOfferID(id)
+}
+
 // checkSession tells what is wrong with the path of session_keys.
 func checkSession(path string) error {
 	if !strings.Contains(path, "{openid}") {
@@ -71,8 +86,20 @@ func checkSession(path string) error {
 
 // resolved is an App whose placeholders are replaced.
 type resolved struct {
-	offerID     string
+	offerIDs    offerIDs
 	credentials credentials.App
+}
+
+// offerIDs are a game's offer_ids, one for each generation of the API. Most games
+// have the same for both.
+type offerIDs struct{ v1, v2 string }
+
+// of returns the offer_id that calls of the family carry.
+func (o offerIDs) of(family *wechat.Family) string {
+	if family == wechat.V1 {
+		return o.v1
+	}
+	return o.v2
 }
 
 func (a *App) resolve(values resolver, appID string) (resolved, error) {
@@ -89,11 +116,11 @@ func (a *App) resolve(values resolver, appID string) (resolved, error) {
 	if a.OfferID == "" {
 		return r, errors.New("offer_id: is missing")
 	}
-	if r.offerID, err = values.text(a.OfferID); err != nil {
+	if r.offerIDs.v1, err = values.offerID(a.OfferID); err != nil {
 		return r, fmt.Errorf("offer_id: %w", err)
 	}
-	if err := checkOfferID(r.offerID); err != nil {
-		return r, fmt.Errorf("offer_id: %w", err)
+	if r.offerIDs.v2, err = values.offerID(cmp.Or(a.OfferIDV2, a.OfferID)); err != nil {
+		return r, fmt.Errorf("offer_id_v2: %w", err)
 	}
 	if r.credentials.Secret, err = values.path(a.Secret, "midas/{appid}"); err != nil {
 		return r, fmt.Errorf("secret: %w", err)

@@ -31,7 +31,7 @@ func BenchmarkHandler(b *testing.B) {
 		maxBody: defaultMaxBody,
 		logger:  zap.NewNop(),
 		midas: &Midas{
-			games:     map[string]game{"wx1234567": {"wx1234567", "12345678", creds}},
+			games:     map[string]game{"wx1234567": {"wx1234567", offerIDs{"12345678", "12345678"}, creds}},
 			lasting:   new(lasting),
 			processor: &payment.Processor{Sender: benchmarkWeChat{}, Ledger: ledger.New(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
 		},

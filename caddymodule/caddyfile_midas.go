@@ -46,6 +46,7 @@ func init() {
 //		}
 //		app <appid> {
 //			offer_id     <id>
+//			offer_id_v2  <id>
 //			secret       <path>
 //			session      <path>
 //			access_token stable | secret <path> [<field>]
@@ -114,6 +115,7 @@ func (m *Midas) readApp(d *caddyfile.Dispenser) error {
 	m.Apps[appID] = app
 	err := lines{
 		"offer_id":     ruled(&app.OfferID, checkOfferID),
+		"offer_id_v2":  ruled(&app.OfferIDV2, checkOfferID),
 		"secret":       text(&app.Secret),
 		"session":      app.readSession,
 		"access_token": app.readAccessToken,

@@ -95,8 +95,9 @@ type Midas struct {
 
 // game is an app that is ready to pay.
 type game struct {
-	appID, offerID string
-	credentials    *credentials.Credentials
+	appID       string
+	offerIDs    offerIDs
+	credentials *credentials.Credentials
 }
 
 // CaddyModule returns the Caddy module information.
@@ -166,7 +167,7 @@ func (m *Midas) openGames(values resolver, weChat string, client *upstream.Clien
 			return fmt.Errorf("app %s: is configured twice", id)
 		}
 		resolved.credentials.WeChat = weChat
-		m.games[id] = game{id, resolved.offerID, m.keys.Of(resolved.credentials, client)}
+		m.games[id] = game{id, resolved.offerIDs, m.keys.Of(resolved.credentials, client)}
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.E
 	if c.game, err = h.midas.pick(c.request); err != nil {
 		return c, err
 	}
-	c.request, err = c.request.Complete(c.game.appID, c.game.offerID)
+	c.request, err = c.request.Complete(c.game.appID, c.game.offerIDs.of(c.endpoint.API.Family))
 	return c, err
 }
 
@@ -170,14 +170,14 @@ func (h *Handler) allow(request wechat.Request) (wechat.Request, error) {
 
 // pick returns the game that the request is for.
 func (m *Midas) pick(request wechat.Request) (game, error) {
-	offerID := request.OfferID()
-	if request.AppID() != "" || offerID == "" || len(m.games) == 1 || request.Endpoint().API.Family == wechat.V1 {
+	offerID, family := request.OfferID(), request.Endpoint().API.Family
+	if request.AppID() != "" || offerID == "" || len(m.games) == 1 || family == wechat.V1 {
 		return m.pickByID(request.AppID())
 	}
 	// A v2 call names no app, but the offer_id is an app's own.
 	var picked []game
 	for _, g := range m.games {
-		if g.offerID == offerID {
+		if g.offerIDs.of(family) == offerID {
 			picked = append(picked, g)
 		}
 	}

@@ -136,6 +136,40 @@ func TestAV2CallPicksItsAppByOfferIDOrAppid(t *testing.T) {
 	}
 }
 
+func TestV2MayHaveAnOfferIDOfItsOwn(t *testing.T) {
+	w := newWorld(t, `app `+appID+` {
+		offer_id 777
+		offer_id_v2 12345678
+	}
+	app wx2 {
+		offer_id 12345678
+		offer_id_v2 777
+	}`, "")
+	for _, c := range []struct{ path, fields, sent, want string }{
+		{"/wxa/game/pay", `"offer_id":"12345678"`, "12345678", ""}, // which picks the app
+		{"/wxa/game/pay", `"appid":"wx1234567"`, "12345678", ""},
+		{"/wxa/game/pay", `"appid":"wx1234567","offer_id":"777"`, "", "offer_id: must be the configured app's"},
+		{"/cgi-bin/midas/pay", `"appid":"wx1234567"`, "777", ""},
+		{"/cgi-bin/midas/pay", `"appid":"wx1234567","offer_id":"777"`, "777", ""},
+		{"/cgi-bin/midas/pay", `"appid":"wx1234567","offer_id":"12345678"`, "", "offer_id: must be the configured app's"},
+	} {
+		amount := "amt"
+		if strings.HasPrefix(c.path, "/wxa") {
+			amount = "amount"
+		}
+		before := w.hits.payments()
+		a := w.post(c.path, fmt.Sprintf(`{"openid":%q,%q:1,"bill_no":"b1",%s}`, player, amount, c.fields))
+		if c.want != "" {
+			require.Equal(t, c.want, a.Errmsg, c)
+			require.Equal(t, before, w.hits.payments())
+			continue
+		}
+		var sent map[string]any
+		require.NoError(t, json.Unmarshal([]byte(w.hits.body), &sent))
+		require.Equal(t, c.sent, sent["offer_id"], "%v: %s", c, a.body)
+	}
+}
+
 func TestAV2CallIsSignedForThePlayerThoughMPSigIsOff(t *testing.T) {
 	w := newWorld(t, "app "+appID+" {\n offer_id 12345678\n mp_sig off\n}", "")
 	require.Equal(t, "applied", w.post("/wxa/game/pay", pay2("b1", 1)).header.Get("Midas-Outcome"))
