@@ -233,6 +233,9 @@ func (s *shop) pays(sale *sale) bool {
 	unknown := sale.called
 	sale.called = true
 	for _, wait := range sale.patience {
+		if unknown && s.processor.CancelUnknown {
+			return false // the sidecar may have cancelled it, or may be about to
+		}
 		time.Sleep(wait)
 		answer, answered := s.call(sale, sale.pay)
 		if s.chance(10) {
@@ -250,9 +253,6 @@ func (s *shop) pays(sale *sale) bool {
 			return true
 		case !answered || said == outcome.Unknown:
 			unknown = true
-		}
-		if unknown && s.processor.CancelUnknown {
-			return false // the sidecar may have cancelled it, or may be about to
 		}
 	}
 	return false
