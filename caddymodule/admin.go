@@ -83,11 +83,19 @@ func (m *Midas) status(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	view := struct {
-		InFlight int                              `json:"in_flight"`
-		Sessions int                              `json:"sessions"`
-		Trouble  *troubleView                     `json:"trouble,omitempty"` // of the store
-		Apps     map[string]map[string]secretView `json:"apps"`              // by appid and field
-	}{m.lasting.calls.Count(), m.keys.Sessions(), viewOf(m.store.Trouble()), make(map[string]map[string]secretView)}
+		InFlight    int                              `json:"in_flight"`
+		Sessions    int                              `json:"sessions"`
+		ClockOffset *float64                         `json:"clock_offset_seconds,omitempty"` // how far WeChat's is ahead
+		Trouble     *troubleView                     `json:"trouble,omitempty"`              // of the store
+		Apps        map[string]map[string]secretView `json:"apps"`                           // by appid and field
+	}{
+		InFlight: m.lasting.calls.Count(), Sessions: m.keys.Sessions(), Trouble: viewOf(m.store.Trouble()),
+		Apps: make(map[string]map[string]secretView),
+	}
+	if offset, ok := m.lasting.watch.ClockOffset(); ok {
+		seconds := offset.Seconds()
+		view.ClockOffset = &seconds
+	}
 	for appID, game := range m.games {
 		view.Apps[appID] = game.view()
 	}

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/wechat"
 )
 
 // write gives the caller its answer.
@@ -97,11 +98,12 @@ type end struct {
 	took              time.Duration
 	replayed          bool
 	problem           outcome.ErrorCode
+	trace             wechat.Trace
 	cause             error
 }
 
 func endOf(answer outcome.Answer, took time.Duration) end {
-	return end{answer.Outcome, answer.Errcode, answer.Attempts, took, answer.Replayed, answer.ErrorCode, answer.Cause}
+	return end{answer.Outcome, answer.Errcode, answer.Attempts, took, answer.Replayed, answer.ErrorCode, answer.Trace, answer.Cause}
 }
 
 // MarshalLogObject names the fields.
@@ -115,6 +117,9 @@ func (e end) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	}
 	if e.problem != "" {
 		to.AddString("error", string(e.problem))
+	}
+	if e.trace.ID != "" {
+		to.AddString(e.trace.Name, e.trace.ID)
 	}
 	if e.cause != nil {
 		to.AddString("cause", e.cause.Error())

@@ -9,7 +9,8 @@ import (
 // The events of Caddy's events app. None carries a secret or a player.
 const (
 	// eventOrderUnknown is an order of which it is not known whether it was carried
-	// out: appid, api, environment, bill_no, attempts.
+	// out: appid, api, environment, bill_no, attempts, and rid or traceid where WeChat's
+	// last answer has one.
 	eventOrderUnknown = "midas.order_unknown"
 	// eventSecretStale is a secret in use that can no longer be read: appid, secret,
 	// error.
@@ -43,9 +44,11 @@ func emitLatest(name string, data map[string]any) {
 	}
 }
 
-// observeAttempt counts an attempt and tells of a refused token.
-func observeAttempt(a payment.Attempt) {
+// observe counts an attempt, looks at what WeChat said, and emits an event of a refused
+// token.
+func (l *lasting) observe(a payment.Attempt) {
 	countAttempt(a)
+	l.watch.Observe(a)
 	if a.Action == wechat.TokenRefused {
 		emitLatest(eventTokenRefused, map[string]any{"appid": a.AppID})
 	}

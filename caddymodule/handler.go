@@ -172,12 +172,17 @@ func logPanic(log *zap.Logger, mistake any) {
 
 // tell emits the event of an order whose end is unknown.
 func (h *Handler) tell(c call, answer outcome.Answer) {
-	if answer.Outcome == outcome.Unknown && c.endpoint.API.Moves {
-		h.midas.emit(eventOrderUnknown, map[string]any{
-			"appid": c.game.appID, "api": c.endpoint.API.Name, "environment": string(c.endpoint.Environment),
-			"bill_no": c.request.BillNo(), "attempts": answer.Attempts,
-		})
+	if answer.Outcome != outcome.Unknown || !c.endpoint.API.Moves {
+		return
 	}
+	data := map[string]any{
+		"appid": c.game.appID, "api": c.endpoint.API.Name, "environment": string(c.endpoint.Environment),
+		"bill_no": c.request.BillNo(), "attempts": answer.Attempts,
+	}
+	if answer.Trace.ID != "" {
+		data[answer.Trace.Name] = answer.Trace.ID
+	}
+	h.midas.emit(eventOrderUnknown, data)
 }
 
 // call is what is known of a caller's request so far.

@@ -12,6 +12,7 @@ import (
 	"midas-sidecar/internal/inflight"
 	"midas-sidecar/internal/ledger"
 	"midas-sidecar/internal/payment"
+	"midas-sidecar/internal/watch"
 )
 
 // pool holds what outlives a change of the config, as long as any config uses it.
@@ -47,6 +48,7 @@ var running succession[*Midas]
 // lasting is what all configs of the process share.
 type lasting struct {
 	ledger *ledger.Ledger
+	watch  *watch.Watch
 	// calls are those being answered, up to their line in the log.
 	calls inflight.Counter
 	// longest is how long a call may take, of all configs that there were.
@@ -55,7 +57,9 @@ type lasting struct {
 	closing inflight.Counter
 }
 
-func newLasting() (*lasting, error) { return &lasting{ledger: ledger.New()}, nil }
+func newLasting() (*lasting, error) {
+	return &lasting{ledger: ledger.New(), watch: watch.New(latestLog())}, nil
+}
 
 // allow notes how long calls may take from now on.
 func (l *lasting) allow(p *payment.Processor) {

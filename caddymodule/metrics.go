@@ -104,12 +104,14 @@ var (
 	storeUp     = prometheus.NewDesc("midas_secret_store_up", "Whether the secret store can be used.", nil, nil)
 	secretAge   = prometheus.NewDesc("midas_secret_age_seconds", "Time since the secret in use was read.", []string{"appid", "secret"}, nil)
 	secretStale = prometheus.NewDesc("midas_secret_stale", "Whether secrets in use can no longer be read.", []string{"appid", "secret"}, nil)
+	busyZones   = prometheus.NewDesc("midas_busy_zones", "Zones in which WeChat answers -1 to everything.", []string{"appid", "environment"}, nil)
+	clockOffset = prometheus.NewDesc("midas_clock_offset_seconds", "How far WeChat's clock is ahead of this host's.", nil, nil)
 	tokenEnd    = prometheus.NewDesc("midas_access_token_expiry_timestamp_seconds", "When the access_token from WeChat ends, in Unix time.", []string{"appid"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (liveState) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{inFlight, sessions, storeUp, secretAge, secretStale, tokenEnd} {
+	for _, desc := range []*prometheus.Desc{inFlight, sessions, storeUp, secretAge, secretStale, tokenEnd, busyZones, clockOffset} {
 		to <- desc
 	}
 }
@@ -126,6 +128,12 @@ func (liveState) Collect(to chan<- prometheus.Metric) {
 	gauge(inFlight, float64(app.lasting.calls.Count()))
 	gauge(sessions, float64(app.keys.Sessions()))
 	gauge(storeUp, oneIf(app.store.Trouble() == nil))
+	app.lasting.watch.BusyZones(func(appID string, environment wechat.Environment, zones int) {
+		gauge(busyZones, float64(zones), appID, string(environment))
+	})
+	if offset, ok := app.lasting.watch.ClockOffset(); ok {
+		gauge(clockOffset, offset.Seconds())
+	}
 	for appID, game := range app.games {
 		status := game.credentials.Status()
 		for field, age := range status.Ages {

@@ -188,7 +188,7 @@ func (m *Midas) newProcessor(values resolver, client *upstream.Client) (*payment
 		AttemptTimeout: attempt,
 		Replay:         replay,
 		CancelUnknown:  m.OnUnknown == "cancel",
-		Observe:        observeAttempt,
+		Observe:        m.lasting.observe,
 	}, nil
 }
 

@@ -63,7 +63,7 @@ func (v *verifying) balance(t *testing.T, token secrets.Value) int {
 		Midas:       signer.NewKey(app.MidasKey),
 		Session:     signer.NewKey(app.Players[player].SessionKey),
 		AccessToken: token,
-	}, time.Now())).Body)
+	}, time.Now())).Body, wechat.GetBalance)
 	assert.NoError(t, err)
 	return answer.Errcode
 }

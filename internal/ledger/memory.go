@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/wechat"
 )
 
 // memory is the store that lives as long as the process. The garbage collector would scan
@@ -142,7 +143,7 @@ func (m *memory) join(n uint32) {
 // keepAnswer puts an answer into a slot, or aside as a whole.
 func (m *memory) keepAnswer(s *slot, a outcome.Answer) {
 	n := -1
-	if len(a.Body) <= bodySize && a.Cause == nil {
+	if len(a.Body) <= bodySize && a.Cause == nil && a.Trace == (wechat.Trace{}) {
 		n = m.headNumber(head{a.Outcome, a.Attempts, a.Replayed, a.Errcode, a.ErrorCode, a.Status, a.ContentType})
 	}
 	if n < 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"midas-sidecar/internal/outcome"
+	"midas-sidecar/internal/wechat"
 )
 
 // numbered returns a hash that is another for each n.
@@ -64,6 +65,8 @@ func TestEveryFieldOfAnAnswerIsKept(t *testing.T) {
 				field.SetBool(true)
 			case int:
 				field.SetInt(number)
+			case wechat.Trace:
+				field.Set(reflect.ValueOf(wechat.Trace{Name: "rid", ID: "a-b"}))
 			case error, nil:
 				field.Set(reflect.ValueOf(errors.New("a cause")))
 			default:

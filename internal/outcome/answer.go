@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"midas-sidecar/internal/wechat"
 )
 
 // Answer is what the caller gets, and what there is to say about it.
@@ -16,6 +18,9 @@ type Answer struct {
 	Errcode int
 	// ErrorCode is empty where Body is WeChat's own answer.
 	ErrorCode ErrorCode
+	// Trace is that of WeChat's last answer, also where Body is not WeChat's; zero where
+	// there is none.
+	Trace wechat.Trace
 	// Cause says more in the log than a caller needs to know. It holds no secret.
 	Cause error
 
@@ -63,8 +68,11 @@ var errorCodes = map[ErrorCode]struct {
 // RetryAfter returns how many seconds the caller should wait before it calls
 // again, 0 for no advice.
 func (a Answer) RetryAfter() int {
-	if a.ErrorCode == SecretsUnavailable || a.ErrorCode == TokenUnavailable {
+	switch {
+	case a.ErrorCode == SecretsUnavailable, a.ErrorCode == TokenUnavailable:
 		return 2 // what is missing in the store is looked for that often
+	case a.ErrorCode == "" && a.Errcode == wechat.TooOften:
+		return 60 // WeChat counts by the minute
 	}
 	return 0
 }
@@ -75,6 +83,7 @@ type ErrorDetail struct {
 	BillNo   string
 	Attempts int
 	Cause    error
+	Trace    wechat.Trace
 	Status   int     // instead of the code's own, if not 0
 	Outcome  Outcome // instead of the code's own, if not ""
 	// UpstreamErrcode is the errcode of WeChat's last answer where that is not
@@ -109,6 +118,7 @@ func NewErrorAnswer(code ErrorCode, d ErrorDetail) Answer {
 		Attempts:    d.Attempts,
 		Errcode:     kind.errcode,
 		ErrorCode:   code,
+		Trace:       d.Trace,
 		Cause:       d.Cause,
 		Status:      kind.status,
 		ContentType: "application/json",

@@ -72,9 +72,12 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 	message := x.order.Sign(keys, began)
 	signed := time.Now()
 	exchange := x.processor.Sender.Send(ctx, x.host, message)
-	seen := Attempt{AppID: x.order.AppID(), Endpoint: x.order.Endpoint(), Signing: signed.Sub(began), Took: time.Since(signed)}
+	seen := Attempt{
+		AppID: x.order.AppID(), Endpoint: x.order.Endpoint(), ZoneID: x.order.ZoneID(), Date: exchange.Date,
+		Signing: signed.Sub(began), Took: time.Since(signed),
+	}
 	if !exchange.Sent {
-		x.observe(seen, NeverSent, wechat.Refused)
+		x.observe(seen, NeverSent)
 		x.host++
 		if x.attempts == 0 { // else what became of those that were sent says more
 			x.cause = exchange.Err
@@ -85,7 +88,7 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 	x.last = reply{sent: true, early: early}
 	answer, err := read(exchange, x.order.Endpoint().API)
 	if err != nil {
-		x.observe(seen, Lost, wechat.Refused)
+		x.observe(seen, Lost)
 		x.host++
 		x.lost = true
 		x.cause = err
@@ -94,7 +97,8 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 		}
 		return
 	}
-	x.observe(seen, Answered, answer.action)
+	seen.Answer, seen.Action = answer.Answer, answer.action
+	x.observe(seen, Answered)
 	x.answered, x.cause = &answer, nil
 	x.lost = x.lost || answer.action == wechat.Unsure
 	x.last.answered, x.last.action = true, answer.action
@@ -127,9 +131,9 @@ func (x *execution) payMayLand(now time.Time) bool {
 }
 
 // observe reports an attempt to the processor's observer.
-func (x *execution) observe(seen Attempt, end End, action wechat.Action) {
+func (x *execution) observe(seen Attempt, end End) {
 	if x.processor.Observe != nil {
-		seen.End, seen.Action = end, action
+		seen.End = end
 		x.processor.Observe(seen)
 	}
 }
@@ -149,7 +153,7 @@ func read(e upstream.Exchange, api *wechat.API) (answered, error) {
 	if e.Strange() {
 		return answered{}, fmt.Errorf("WeChat answered with HTTP status %d", e.Status)
 	}
-	answer, err := wechat.ReadAnswer(e.Body)
+	answer, err := wechat.ReadAnswer(e.Body, api)
 	if err != nil {
 		return answered{}, fmt.Errorf("%w (HTTP status %d)", err, e.Status)
 	}
@@ -190,6 +194,7 @@ func (x *execution) answer() outcome.Answer {
 		Outcome:     x.decision.outcome,
 		Attempts:    x.attempts,
 		Errcode:     x.answered.Errcode,
+		Trace:       x.answered.Trace,
 		Cause:       x.cause,
 		Status:      x.answered.Status,
 		ContentType: x.answered.ContentType,
@@ -205,6 +210,7 @@ func (x *execution) loggedOut() outcome.Answer {
 		Attempts:        x.attempts,
 		Outcome:         outcome.Rejected,
 		UpstreamErrcode: &x.answered.Errcode,
+		Trace:           x.answered.Trace,
 	})
 }
 
@@ -218,7 +224,7 @@ func (x *execution) unknown() outcome.Answer {
 		d.Message = "WeChat gave no answer; call again"
 	}
 	if x.answered != nil {
-		d.UpstreamErrcode = &x.answered.Errcode
+		d.UpstreamErrcode, d.Trace = &x.answered.Errcode, x.answered.Trace
 	}
 	if d.Cause == nil && x.refusal != nil {
 		d.Cause = x.refusal.Cause

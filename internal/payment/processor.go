@@ -65,9 +65,14 @@ type Processor struct {
 type Attempt struct {
 	AppID    string
 	Endpoint wechat.Endpoint
+	ZoneID   string
 	End      End
-	// Action is what the answer means, Refused where there is none.
+	// Answer is WeChat's, and Action what that means: zero and Refused where there is none
+	// that can be read. Its Errmsg may echo what was sent.
+	Answer wechat.Answer
 	Action wechat.Action
+	// Date is the HTTP header of that name, "" where there is none.
+	Date string
 	// Signing is how long it took to sign, Took from then to the end.
 	Signing, Took time.Duration
 }

@@ -58,6 +58,7 @@ type Exchange struct {
 
 	Status      int
 	ContentType string
+	Date        string // the header, as it came
 	Body        []byte
 }
 
@@ -98,7 +99,7 @@ func (c *Client) Send(ctx context.Context, attempt int, message wechat.Outbound)
 	if err != nil {
 		return Exchange{Sent: true, Err: err}
 	}
-	return Exchange{Sent: true, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body}
+	return Exchange{Sent: true, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Date: res.Header.Get("Date"), Body: body}
 }
 
 // read reads a whole answer.

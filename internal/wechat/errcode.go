@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -36,6 +37,8 @@ var (
 const (
 	Busy        = -1    // "system busy": it may or may not have been done
 	NoSuchOrder = 90000 // of a cancelpay
+	OtherApp    = 90007 // the access_token and the openid are of different apps
+	TooOften    = 45011 // too many calls this minute
 )
 
 // Errcode is one row of the table of errcodes.
@@ -65,6 +68,8 @@ var Errcodes = []Errcode{
 	// A timeout inside WeChat: the coins may be deducted. Same bill_no again.
 	{Busy, nil, Unsure, "system busy"},
 
+	// The access_token is another app's than the openid. No page has it.
+	{OtherApp, nil, Refused, "the openid is of another app than the access_token"},
 	{NoSuchOrder, []*API{CancelPay, CancelPayV2}, Refused, "no such order"},
 	{90009, v1APIs, SessionRefused, "mp_sig is wrong"},
 	{90010, v1APIs, SessionRefused, "the player is not logged in or the login has expired"},
@@ -94,42 +99,71 @@ var Errcodes = []Errcode{
 	{43003, nil, Refused, "must be https"},
 	{44002, nil, Refused, "the body is empty"},
 	{45009, nil, Refused, "the daily quota is used up"},
-	{45011, nil, Refused, "too many calls this minute"},
+	{TooOften, nil, Refused, "too many calls this minute"},
 	{47001, nil, Refused, "the body is not JSON"},
 	{48001, nil, Refused, "the app may not use this API"},
 	{48017, nil, Refused, "this access point is retired"},
 }
 
-// Explain returns the table's row for a code that answers api. A code that the
-// table does not know is a definite refusal, as every code but those listed is.
+// Explain returns the table's row for a code that answers api. A code that the table does
+// not have is a definite refusal, as every code but those listed is.
 func (a *API) Explain(code int) Errcode {
-	for _, row := range Errcodes {
-		if row.Code == code && (row.APIs == nil || slices.Contains(row.APIs, a)) {
-			return row
-		}
+	if row, ok := a.row(code); ok {
+		return row
 	}
 	return Errcode{Code: code, Action: Refused, Meaning: "not documented for " + a.Name}
 }
 
-// WeChat has answered -1, "system busy", for plain business failures, with the
-// reason in errmsg. These are the reasons seen; repeating such a call would never
-// end.
-var businessReasons = []string{
+func (a *API) row(code int) (Errcode, bool) {
+	for _, row := range Errcodes {
+		if row.Code == code && (row.APIs == nil || slices.Contains(row.APIs, a)) {
+			return row, true
+		}
+	}
+	return Errcode{}, false
+}
+
+// refuses reports whether the table has the code as a refusal of the api.
+func (a *API) refuses(code int) bool {
+	row, ok := a.row(code)
+	return ok && row.Action != Applied && row.Action != Done && row.Action != Unsure
+}
+
+// refusedAsBusy are the business codes of definite refusals. WeChat has answered -1,
+// "system busy", for plain business failures, with such a code at the beginning of errmsg;
+// repeating such a call would never end.
+var refusedAsBusy = []string{
 	"1034-131-0",  // balance short: https://developers.weixin.qq.com/community/develop/doc/000aee3d6f0cd8344bb61d5955b400
 	"1021-1021-0", // currency code wrong: https://developers.weixin.qq.com/community/minigame/doc/000c0c6e4704c0884ceeda0685bc00
+	"1001-0-0",    // zone or pf is not published in the environment: the same forum
+}
+
+var businessCode = regexp.MustCompile(`^[0-9]{1,9}(?:-[0-9]{1,9}){2,3}(?:[^0-9-]|$)`)
+
+// BusinessCode returns the business code with which the errmsg of a -1 begins, "" if there
+// is none. One that Action does not know leaves the order's end unknown.
+func (a Answer) BusinessCode() string {
+	if a.Errcode != Busy {
+		return ""
+	}
+	code := businessCode.FindString(a.Errmsg)
+	return strings.TrimRightFunc(code, func(r rune) bool { return r < '0' || r > '9' })
 }
 
 // Action returns what the answer means for an order of api.
 func (a Answer) Action(api *API) Action {
-	if a.Errcode == Busy && slices.ContainsFunc(businessReasons, a.beginsWith) {
+	if a.refusedAsBusy() {
 		return Refused
 	}
 	return api.Explain(a.Errcode).Action
 }
 
-// beginsWith tells whether errmsg begins with a business reason, as a whole: not
-// as the first digits of a longer number.
-func (a Answer) beginsWith(reason string) bool {
-	rest, ok := strings.CutPrefix(a.Errmsg, reason)
-	return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
+func (a Answer) refusedAsBusy() bool { return slices.Contains(refusedAsBusy, a.BusinessCode()) }
+
+// UnknownBusinessCode returns the BusinessCode of an answer if it is none that is known.
+func (a Answer) UnknownBusinessCode() string {
+	if a.refusedAsBusy() {
+		return ""
+	}
+	return a.BusinessCode()
 }

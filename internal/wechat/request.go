@@ -62,6 +62,9 @@ func (r Request) OfferID() string { return r.Get(offerID.name) }
 // OpenID returns the player.
 func (r Request) OpenID() string { return r.Get(openid.name) }
 
+// ZoneID returns the zone, "" before Complete where the caller names none.
+func (r Request) ZoneID() string { return r.Get(zoneID.name) }
+
 // AppID returns the app that the caller names, or "".
 func (r Request) AppID() string { return r.Get(appid.name) }
 

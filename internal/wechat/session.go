@@ -184,8 +184,8 @@ func ReadSession(body []byte, secret secrets.Value) (Session, error) {
 	var code error
 	holds := false
 	session.Rest = body
-	err := eachMember(body, func(name string, value jsontext.Value) {
-		switch name {
+	err := eachMember(body, func(name []byte, value jsontext.Value) {
+		switch string(name) {
 		case "errcode":
 			session.Errcode, code = strconv.Atoi(string(value))
 		case openid.name:

@@ -173,6 +173,6 @@ func FuzzNoSessionKeyStaysBehind(f *testing.F) {
 
 func membersOf(t *testing.T, body []byte) map[string]string {
 	members := map[string]string{}
-	require.NoError(t, eachMember(body, func(name string, value jsontext.Value) { members[name] = string(value) }))
+	require.NoError(t, eachMember(body, func(name []byte, value jsontext.Value) { members[string(name)] = string(value) }))
 	return members
 }

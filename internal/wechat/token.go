@@ -43,8 +43,8 @@ func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error)
 	var errcode int
 	var seconds uint64
 	noLife := errNoLife
-	err = eachMember(body, func(name string, value jsontext.Value) {
-		switch name {
+	err = eachMember(body, func(name []byte, value jsontext.Value) {
+		switch string(name) {
 		case "access_token":
 			token = secrets.NewValue(stringOf(value))
 		case "expires_in":
