@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"midas-sidecar/internal/breaker"
@@ -30,6 +33,10 @@ const (
 	// knows already, and catchUps how often.
 	catchUp  = 100 * time.Millisecond
 	catchUps = 2
+
+	// redirectsRetried is after how many redirects running a request that is redirected
+	// is no longer sent again: the address is that of a node that answers nothing itself.
+	redirectsRetried = 16
 )
 
 // lastChance in a context marks a request that cannot be made later.
@@ -41,6 +48,10 @@ type lastChance struct{}
 type gatekeeper struct {
 	gate *breaker.Gate
 	next http.RoundTripper
+	log  *slog.Logger
+
+	redirects     atomic.Int64 // how many answers running were redirects
+	redirectsTold sync.Once
 }
 
 // RoundTrip implements http.RoundTripper. The answer is here as a whole once it
@@ -57,6 +68,11 @@ func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, unavailable(err)
 	}
 	response, body, err := k.ask(r)
+	if err == nil && isRedirect(response.StatusCode) {
+		if again := k.repeat(r); again != nil {
+			response, body, err = k.ask(again)
+		}
+	}
 	for n := 0; n < catchUps && err == nil && k.isBehind(r, response) && pause(r.Context()); n++ {
 		response, body, err = k.ask(r)
 	}
@@ -73,6 +89,32 @@ func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
+// repeat returns a request that was redirected, and so not carried out, to be sent once
+// more on another connection. Behind a load balancer, a standby that does not forward
+// requests answers some with the address of the active node; the token is not carried
+// there. The request is nil where it should not be sent again.
+func (k *gatekeeper) repeat(r *http.Request) *http.Request {
+	k.redirectsTold.Do(func() {
+		k.log.Warn("vault redirects requests, which is not followed: each is sent once more to the same address; a load balancer should choose the active node")
+	})
+	if k.redirects.Load() > redirectsRetried {
+		return nil
+	}
+	again := r.Clone(r.Context())
+	if r.Body != nil && r.Body != http.NoBody {
+		if r.GetBody == nil {
+			return nil
+		}
+		body, err := r.GetBody()
+		if err != nil {
+			return nil
+		}
+		again.Body = body
+	}
+	k.closeIdleConnections()
+	return again
+}
+
 func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
 	response, err := k.next.RoundTrip(r)
 	if err != nil {
@@ -85,6 +127,11 @@ func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
 		return nil, nil, fmt.Errorf("the answer broke off: %w", err)
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
+	if isRedirect(response.StatusCode) {
+		k.redirects.Add(1)
+	} else {
+		k.redirects.Store(0)
+	}
 	return response, body, nil
 }
 
@@ -138,6 +185,8 @@ func outage(ctx context.Context, response *http.Response, body []byte, err error
 	}
 	return nil
 }
+
+func isRedirect(status int) bool { return status/100 == 3 }
 
 // isStandby tells the statuses of nodes that another one should be asked for: one
 // that has not caught up, a secondary for disaster recovery, a performance standby.

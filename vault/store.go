@@ -57,6 +57,7 @@ func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 	keeper := &gatekeeper{
 		gate: breaker.New(log, "vault cannot be used", "vault can be used again", breaker.NewPace(pace)),
 		next: transport,
+		log:  log,
 	}
 	client, err := newClient(config, keeper)
 	if err != nil {

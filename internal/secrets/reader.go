@@ -22,7 +22,8 @@ type Reader[V any] struct {
 	kind  Kind
 
 	unusable atomic.Bool             // whether the log has heard so
-	failed   atomic.Pointer[string]  // the path that failed, if the last read did
+	failed   atomic.Pointer[string]  // the path that was refused, if the last read was
+	refusals atomic.Int64            // how many reads were refused since one worked
 	trouble  atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
 }
 
@@ -278,12 +279,28 @@ func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 	return e, nil
 }
 
-// refused closes the gate of the kind where the store refuses not just one secret of
-// several.
+// A kind is closed once so many reads of it running were refused. A store that refuses
+// one read in ten, or every other one, such as a load balancer in front of nodes that
+// do not all answer themselves, costs the reads that it refuses and no others: the
+// chance that it refuses so many running is small. A policy that forbids the kind is
+// asked that often before it is left alone.
+const (
+	refusalsOfOne     = 3 // the kind is one secret, and callers share a read of it
+	refusalsOfPlayers = 8
+)
+
+// refused closes the gate of the kind where the store refuses all of it, and not just
+// some reads, or one player's secret.
 func (r *Reader[V]) refused(try breaker.Try, path string, err error) {
 	r.kind.Watcher.Read(Refused)
-	before := r.failed.Swap(&path)
-	if r.kind.Players == "" || before != nil && *before != path {
+	before, limit := r.failed.Swap(&path), int64(refusalsOfOne)
+	if r.kind.Players != "" {
+		if before != nil && *before == path {
+			return
+		}
+		limit = refusalsOfPlayers
+	}
+	if r.refusals.Add(1) >= limit {
 		try.Failed(err, 0)
 	}
 }
@@ -292,6 +309,7 @@ func (r *Reader[V]) refused(try breaker.Try, path string, err error) {
 func (r *Reader[V]) worked(try breaker.Try, result Result) {
 	try.Worked()
 	r.failed.Store(nil)
+	r.refusals.Store(0)
 	if result != Malformed {
 		r.trouble.Store(nil)
 	}

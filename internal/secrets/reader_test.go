@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,7 +138,86 @@ func TestAKindThatMayNotBeReadIsAskedForNowAndThen(t *testing.T) {
 			require.EqualError(t, err, fmt.Sprintf("reading %d: permission denied", i))
 			time.Sleep(10 * time.Millisecond)
 		}
-		require.InDelta(t, 10, s.count(), 1)
+		require.InDelta(t, 2+10, s.count(), 1, "three running, and then one a second")
+	})
+}
+
+// A load balancer over nodes that do not all answer themselves refuses some reads.
+func TestRefusedReadsCostNoOthers(t *testing.T) {
+	for _, every := range []int64{2, 10} {
+		t.Run(fmt.Sprintf("one in %d", every), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int64
+				s := &store{answer: func(context.Context, string) (secrets.Secret, error) {
+					n := asked.Add(1)
+					time.Sleep(time.Duration(n%7) * time.Millisecond) // they end in another order
+					if n%every == 0 {
+						return nil, errDenied
+					}
+					return holding("K")(nil, "")
+				}}
+				cache, log, w := of(s, "players/{openid}")
+				var failed atomic.Int64
+				var all sync.WaitGroup
+				for i := range 1000 {
+					all.Go(func() {
+						if _, err := cache.Get(t.Context(), strconv.Itoa(i)); err != nil {
+							failed.Add(1)
+						}
+					})
+					time.Sleep(time.Millisecond)
+				}
+				all.Wait()
+				require.Equal(t, 1000/every, failed.Load())
+				require.Len(t, w.reads, 1000, "each was asked for")
+				require.Empty(t, log.String())
+			})
+		})
+	}
+}
+
+func TestASecretThatIsRefusedNowAndThenIsAskedForAgainAtOnce(t *testing.T) {
+	s := &store{answer: failing(errDenied)}
+	cache, log, _ := of(s, "")
+	for range 100 {
+		s.says(failing(errDenied))
+		for range 2 {
+			_, err := cache.Get(t.Context(), "app")
+			require.Error(t, err)
+			cache.Forget("app")
+		}
+		s.says(holding("K"))
+		get(t, cache, "app")
+		cache.Forget("app")
+	}
+	require.Empty(t, log.String())
+}
+
+func TestOnePlayerWhoMayNotBeReadClosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: failing(errDenied)}
+		cache, log, _ := of(s, "players/{openid}")
+		for range 100 {
+			_, err := cache.Get(t.Context(), "players/o1")
+			require.Error(t, err)
+			time.Sleep(2 * time.Second) // for which a refusal is remembered
+		}
+		require.Equal(t, 100, s.count())
+		require.Empty(t, log.String())
+	})
+}
+
+func TestPlayersWhoMayNotBeReadAreAskedForEightTimesAndThenNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{answer: failing(errDenied)}
+		cache, log, _ := of(s, "players/{openid}")
+		for i := range 1000 {
+			_, err := cache.Get(t.Context(), strconv.Itoa(i))
+			require.EqualError(t, err, "reading players/{openid}: permission denied")
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.InDelta(t, 7+10, s.count(), 1)
+		require.Equal(t, 1, strings.Count(log.String(), "\n"), log)
 	})
 }
 
@@ -180,7 +260,7 @@ func TestTheLogSaysOnceThatAKindCannotBeRead(t *testing.T) {
 		}
 		require.Equal(t, []string{
 			`"secret cannot be read" error="permission denied"`,
-			`"secret can be read again" after=11s`,
+			`"secret can be read again" after=10.98s`,
 		}, logged())
 	})
 }
