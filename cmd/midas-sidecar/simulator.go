@@ -20,7 +20,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "simulator",
-		Usage: "[--listen <address>] [--state <file>]",
+		Usage: "[--listen <address>] [--state <file>] [--lenient]",
 		Short: "Serves a WeChat that verifies, to try and test against",
 		Long: `
 A WeChat on your own host, for whoever has no account or wants to break nothing:
@@ -31,15 +31,25 @@ and answers with WeChat's errcodes. It also serves the access_token and the logi
   POST /cgi-bin/midas/[sandbox/]{pay,cancelpay,getbalance,present}
   POST /wxa/game/{pay,cancelpay,getbalance,present,queryorderinfo}
   POST /cgi-bin/stable_token
+  GET  /cgi-bin/token
   GET  /sns/jscode2session
+  GET  /wxa/checksession
 
 Each call is one line in the log, and a refusal says why: "sig is wrong: it would
 be right with the official key: the sandbox path needs midas_key_sandbox".
 
+It holds calls to the letter of WeChat's pages: it refuses a Content-Type other than
+application/json, a number written as text and a text written as a number, an
+access_token in the body, a field that the API does not have, and an empty optional
+field. WeChat is said to take all these; with --lenient the simulator takes them too,
+to try code that works as it is. Signatures are verified either way.
+
 It begins with the app wx1234567, which has WeChat's sample keys, and one player
 with 10000 coins in each environment. With --state a JSON file keeps everything
 over a restart; it is created where it does not exist. To bring your own apps and
-players, end the simulator, edit the file, and start it again.
+players, end the simulator, edit the file, and start it again. Beside the keys of an
+app "mp_sig_optional": true lets calls of v1 leave mp_sig out, as WeChat's newest pages
+do; without it they are refused, "mp_sig missing".
 
 Point the sidecar at it in the Caddyfile:
 
@@ -118,11 +128,12 @@ Whoever reaches the port can log in as any player: keep it on this host.
 		CobraFunc: func(cmd *cobra.Command) {
 			listen := cmd.Flags().StringP("listen", "l", "127.0.0.1:9090", "Where the simulator listens")
 			state := cmd.Flags().StringP("state", "s", "", "JSON file that keeps apps, players, orders and tokens (default: in memory)")
+			lenient := cmd.Flags().Bool("lenient", false, "Take what WeChat is said to take though its pages do not")
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 				ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 				defer stop()
-				return serveSimulator(ctx, *listen, *state, cmd.ErrOrStderr())
+				return serveSimulator(ctx, *listen, *state, *lenient, cmd.ErrOrStderr())
 			}
 		},
 	})
@@ -130,8 +141,8 @@ Whoever reaches the port can log in as any player: keep it on this host.
 
 // serveSimulator serves until ctx ends, and then lets the calls that have begun
 // come to their end.
-func serveSimulator(ctx context.Context, listen, stateFile string, out io.Writer) error {
-	options := simulator.Options{Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: forPeople}))}
+func serveSimulator(ctx context.Context, listen, stateFile string, lenient bool, out io.Writer) error {
+	options := simulator.Options{Lenient: lenient, Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: forPeople}))}
 	weChat, err := newSimulator(stateFile, options)
 	if err != nil {
 		return err

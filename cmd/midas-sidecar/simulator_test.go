@@ -23,13 +23,13 @@ import (
 
 // startSimulator runs the command and returns its URL, what it prints, and how to
 // end it.
-func startSimulator(t *testing.T, stateFile string) (url string, out *strings.Builder, stop func() error) {
+func startSimulator(t *testing.T, stateFile string, lenient ...bool) (url string, out *strings.Builder, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := serveSimulator(ctx, "127.0.0.1:0", stateFile, writer)
+		err := serveSimulator(ctx, "127.0.0.1:0", stateFile, len(lenient) > 0, writer)
 		writer.Close()
 		ended <- err
 	}()
@@ -76,6 +76,23 @@ func TestSimulatorServesAndEndsCleanly(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestSimulatorIsLenientWhereItIsToldTo(t *testing.T) {
+	for _, c := range []struct {
+		lenient []bool
+		errcode string
+	}{{nil, "90018"}, {[]bool{true}, "40014"}} { // the query, or only the token in it
+		url, _, stop := startSimulator(t, "", c.lenient...)
+		answer, err := http.Post(url+"/cgi-bin/midas/pay?access_token=x&more=1", "text/plain", strings.NewReader("{}"))
+		require.NoError(t, err)
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Contains(t, string(body), `"errcode":`+c.errcode)
+		http.DefaultClient.CloseIdleConnections()
+		require.NoError(t, stop())
+	}
+}
+
 func TestSimulatorKeepsItsStateInAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state.json")
 	_, out, stop := startSimulator(t, file)
@@ -91,7 +108,7 @@ func TestSimulatorKeepsItsStateInAFile(t *testing.T) {
 	require.NoError(t, stop())
 
 	require.NoError(t, os.WriteFile(file, []byte(`{"app":{}}`), 0o600))
-	err = serveSimulator(t.Context(), "127.0.0.1:0", file, io.Discard)
+	err = serveSimulator(t.Context(), "127.0.0.1:0", file, false, io.Discard)
 	require.ErrorContains(t, err, "--state: ")
 	require.ErrorContains(t, err, `unknown object member name "app"`)
 }
@@ -100,9 +117,9 @@ func TestSimulatorSaysWhatToDoWhenItCannotListen(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	err = serveSimulator(t.Context(), taken.Addr().String(), "", io.Discard)
+	err = serveSimulator(t.Context(), taken.Addr().String(), "", false, io.Discard)
 	require.ErrorContains(t, err, "is taken by another program; choose another port")
-	err = serveSimulator(t.Context(), "nowhere", "", io.Discard)
+	err = serveSimulator(t.Context(), "nowhere", "", false, io.Discard)
 	require.ErrorContains(t, err, "an address such as 127.0.0.1:8080 is needed")
 }
 
@@ -115,6 +132,17 @@ func TestTheSimulatorsHelpShowsTheDemosKeys(t *testing.T) {
 				require.Contains(t, help, value)
 			}
 		}
+	}
+}
+
+// The help names all that it serves, and what it can be told.
+func TestTheSimulatorsHelpNamesWhatItServesAndIsStrictAbout(t *testing.T) {
+	help := commandHelp(t, "simulator")
+	for _, said := range []string{
+		"/cgi-bin/stable_token", "/cgi-bin/token", "/sns/jscode2session", "/wxa/checksession", "mp_sig_optional",
+		"--lenient", "Content-Type", "number written as text", "access_token in the body", "field that the API does not have", "empty optional",
+	} {
+		require.Contains(t, strings.Join(strings.Fields(help), " "), said)
 	}
 }
 

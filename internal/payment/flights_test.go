@@ -329,7 +329,7 @@ func TestACancelOfAPayThatMayLandYetIsNotShared(t *testing.T) {
 					case c.API == wechat.Pay:
 						return simulator.Fault{Kind: "late", Delay: 5 * time.Second}
 					case !time.Now().Before(believed) && time.Since(epoch) < 6*time.Second:
-						return simulator.Fault{Kind: "drip_after", Delay: 50 * time.Millisecond} // refused at once, told after seconds
+						return simulator.Fault{Kind: "drip_after", Delay: 35 * time.Millisecond} // refused at once, told after seconds
 					}
 					return simulator.Fault{}
 				})

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"midas-sidecar/internal/wechat"
 )
 
 // reply is the answer to one call. It holds no secret but in body, which goes to
@@ -74,8 +76,9 @@ func ownRefusal(status int, problem string) *reply {
 	return &reply{status: status, errmsg: problem, body: members{{"error", problem}}}
 }
 
-// answer writes and logs a reply. A refusal of WeChat's carries a hint, as the
-// real ones do; here it is the number of the log line that says why.
+// answer writes and logs a reply. A refusal of WeChat's carries a hint and the name of the
+// call in WeChat's own logs, as the real ones do: v1 has a rid in errmsg and v2 a traceid.
+// Here the hint is the number of the log line that says why, and ends that name.
 func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 	s.mu.Lock()
 	s.calls++
@@ -84,7 +87,7 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 
 	body := out.body
 	if body == nil {
-		body = members{{"errcode", out.errcode}, {"errmsg", fmt.Sprintf("%s hint: [%s]", out.errmsg, hint)}}
+		body = refusalBody(r.URL.Path, out, hint, fmt.Sprintf("%08x-%s", s.options.Now().Unix(), hint))
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -98,6 +101,14 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, out *reply) {
 		return
 	}
 	write(w, out.status, text)
+}
+
+func refusalBody(path string, out *reply, hint, call string) members {
+	errmsg := fmt.Sprintf("%s hint: [%s]", out.errmsg, hint)
+	if e, _ := wechat.EndpointOf(path); e.API != nil && e.API.Family == wechat.V2 {
+		return members{{"errcode", out.errcode}, {"errmsg", errmsg}, {"traceid", call}}
+	}
+	return members{{"errcode", out.errcode}, {"errmsg", errmsg + " rid: " + call}}
 }
 
 func (s *Simulator) log(r *http.Request, out *reply, hint string) {
@@ -169,13 +180,13 @@ func refuseSignature(errcode int, errmsg string, explain func() string) *reply {
 func notJSON(why string) *reply { return refuse(47001, "data format error", why) }
 
 // readQuery refuses a query that does not hold names, of which access_token is one,
-// once each, or that holds anything else.
-func readQuery(r *http.Request, names ...string) (url.Values, *reply) {
+// once each, or, unless it is lenient, that holds anything else.
+func readQuery(r *http.Request, lenient bool, names ...string) (url.Values, *reply) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if query.Get("access_token") == "" {
 		return nil, refuse(41001, "access_token missing", "it belongs in the query")
 	}
-	good := err == nil && len(query) == len(names)
+	good := err == nil && (lenient || len(query) == len(names))
 	for _, name := range names {
 		good = good && len(query[name]) == 1
 	}

@@ -86,6 +86,8 @@ func TestExplainSigNamesTheMistake(t *testing.T) {
 		"with the fields in the body's order":                                                                         {official, signOver(pairs(official.Fields), payPath, "&secret="+midas, midas)},
 		"with appid before app_remark": {official.plus("app_remark", "r"), signOver(
 			strings.Replace(sorted, "&bill_no", "&app_remark=r&bill_no", 1), payPath, "&secret="+midas, midas)},
+		"with access_token in the text and with the fields in the body's order": {official, signOver(
+			pairs(official.Fields)+"&access_token="+theToken, payPath, "&secret="+midas, midas)},
 		"with its values URL-encoded":                                 {official, sigOf(official.minus("pay_item").plus("pay_item", url.QueryEscape("a b")), midas)},
 		"with its values percent-encoded":                             {official, sigOf(official.minus("pay_item").plus("pay_item", url.PathEscape("a b")), midas)},
 		"if it were lower case":                                       {official, strings.ToUpper(sigOf(official, midas))},
@@ -128,11 +130,21 @@ func TestExplainMPSigNamesTheMistake(t *testing.T) {
 		"with the access_token URL-encoded in the text":                                       {encoded, mpSigOf(escaped, session)},
 		"without sig in the text":                                                             {m, signOver(sortedPairs(m.plus("access_token", theToken).minus("sig").Fields), payPath, "&session_key="+session, session)},
 		"with the sig that the body should carry":                                             {m.minus("sig").plus("sig", "0"), mpSigOf(m, session)},
-		"with the Midas key: mp_sig needs the player's session_key":                           {m, mpSigOf(m, demoKeys.Midas)},
-		"with the player's earlier session_key: the player has logged in again since":         {m, mpSigOf(m, demoKeys.OldSession)},
-		"with its key named secret in the text":                                               {m, signOver(sorted, payPath, "&secret="+session, session)},
-		"over the path with sandbox/":                                                         {m, mpSigOf(m.at(sandboxPayPath), session)},
-		"no usual mistake leads to it":                                                        {m, "0"},
+		"with the fields in the body's order: they are sorted": {m, signOver(
+			pairs(m.Fields[:len(m.Fields)-1])+"&access_token="+theToken+"&sig="+m.get("sig"), payPath, "&session_key="+session, session)},
+		"with sig and access_token after the fields in the body's order: access_token and sig are sorted": {m, signOver(
+			pairs(m.Fields)+"&access_token="+theToken, payPath, "&session_key="+session, session)},
+		"with access_token and sig after the sorted fields": {m, signOver(
+			sortedPairs(m.minus("sig").Fields)+"&access_token="+theToken+"&sig="+m.get("sig"), payPath, "&session_key="+session, session)},
+		"with sig and access_token after the sorted fields": {m, signOver(
+			sortedPairs(m.minus("sig").Fields)+"&sig="+m.get("sig")+"&access_token="+theToken, payPath, "&session_key="+session, session)},
+		"with the Midas key and with sig and access_token after the fields in the body's order": {m, signOver(
+			pairs(m.Fields)+"&access_token="+theToken, payPath, "&session_key="+demoKeys.Midas, demoKeys.Midas)},
+		"with the Midas key: mp_sig needs the player's session_key":                   {m, mpSigOf(m, demoKeys.Midas)},
+		"with the player's earlier session_key: the player has logged in again since": {m, mpSigOf(m, demoKeys.OldSession)},
+		"with its key named secret in the text":                                       {m, signOver(sorted, payPath, "&secret="+session, session)},
+		"over the path with sandbox/":                                                 {m, mpSigOf(m.at(sandboxPayPath), session)},
+		"no usual mistake leads to it":                                                {m, "0"},
 	} {
 		t.Run(want, func(t *testing.T) {
 			got := ExplainMPSig(c.sent.plus("mp_sig", c.mpSig), demoKeys)

@@ -88,12 +88,11 @@ func (t table) missing(name string) *reply {
 }
 
 func (t table) checkField(f Field) *reply {
-	known := slices.Contains(t.required, f.Name) || slices.Contains(t.optional, f.Name) || slices.Contains(t.signatures, f.Name)
 	count, choice := slices.Contains(counts, f.Name), choices[f.Name]
 	switch {
 	case f.Name == "access_token":
 		return badParameter(f.Name, "belongs in the query, not in the body")
-	case !known:
+	case !t.knows(f.Name):
 		return badParameter(printable(f.Name), "is not a field of this API")
 	case (count || choice != nil) && f.kind != '0':
 		return badParameter(f.Name, "must be a number")

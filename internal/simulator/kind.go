@@ -45,7 +45,7 @@ type Kind struct {
 // Kinds returns all there are for the payment APIs.
 func Kinds() []Kind { return slices.Clone(kinds) }
 
-// TokenKinds returns all there are for stable_token. What is applied or not is the
+// TokenKinds returns all there are for stable_token and token. What is applied or not is the
 // issue of a new token, where it is time for one.
 func TokenKinds() []Kind { return slices.Clone(tokenKinds) }
 
@@ -72,7 +72,7 @@ const maxDelay = time.Hour
 func (f Fault) check(at string, r Rule) error {
 	among, list := kinds, "kinds"
 	switch r.API {
-	case stableToken:
+	case stableToken, plainToken:
 		among, list = tokenKinds, "token_kinds"
 	case code2Session:
 		among, list = loginKinds, "login_kinds"

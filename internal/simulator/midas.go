@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"midas-sidecar/internal/wechat"
@@ -21,13 +23,29 @@ type call struct {
 	balanceFirst bool
 }
 
+// jsonType is the media type that WeChat's pages ask for.
+const jsonType = "application/json"
+
+// shownType returns a media type that can be shown: a caller made it up.
+func shownType(mediaType string) string {
+	if mediaType == "" {
+		return "none"
+	}
+	for part := range strings.SplitSeq(mediaType, "/") {
+		if printable(strings.NewReplacer("-", "", ".", "", "+", "").Replace(part)) == "a field" && part != "x-www-form-urlencoded" {
+			return "another"
+		}
+	}
+	return mediaType
+}
+
 func (c call) isV2() bool { return c.endpoint.API.Family == wechat.V2 }
 
 // midas returns the judge of the calls to an endpoint. Which environment a v2 call
 // means, its body says.
 func (s *Simulator) midas(e wechat.Endpoint) func(*http.Request) *reply {
 	return func(r *http.Request) *reply {
-		c, refusal := readCall(e, r)
+		c, refusal := s.readCall(e, r)
 		if refusal != nil {
 			return refusal
 		}
@@ -40,25 +58,28 @@ func (s *Simulator) midas(e wechat.Endpoint) func(*http.Request) *reply {
 
 // readCall reads what can be read without knowing anything: that is what WeChat's
 // gateway sees.
-func readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
+func (s *Simulator) readCall(e wechat.Endpoint, r *http.Request) (call, *reply) {
 	body, refusal := readPost(r)
 	if refusal != nil {
 		return call{}, refusal
 	}
 	fields, err := parseObject(body)
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil && contentType == "application/json" {
+	if err != nil && (contentType == jsonType || s.options.Lenient) {
 		return call{}, notJSON(problemOf(err))
 	}
 	names := []string{"access_token"}
 	if e.API.Family == wechat.V2 {
 		names = append(names, "signature", "sig_method", "pay_sig")
 	}
-	query, refusal := readQuery(r, names...)
+	query, refusal := readQuery(r, s.options.Lenient, names...)
 	if refusal != nil {
 		return call{}, refusal
 	}
 	c := call{Message: Message{r.URL.Path, query.Get("access_token"), fields}, endpoint: e, contentType: contentType}
+	if s.options.Lenient {
+		c.Fields = slices.DeleteFunc(c.Fields, func(f Field) bool { return f.Name == "access_token" }) // none signs it
+	}
 	if c.isV2() {
 		c.v2 = MessageV2{r.URL.Path, r.URL.RawQuery, body}
 		if c.get("env") == "1" {
@@ -117,12 +138,16 @@ func (s *Simulator) admit(c call) *reply {
 		return refusal
 	}
 	table := tables[c.endpoint.API]
-	if c.contentType != "application/json" { // nothing is found in form posts
+	if c.contentType != jsonType && !s.options.Lenient { // nothing is found in form posts
 		refusal := table.missing("openid")
-		refusal.why = "the Content-Type must be application/json"
+		refusal.errmsg += ": the Content-Type must be application/json, got " + shownType(c.contentType)
 		return refusal
 	}
-	if refusal := table.check(c.Message); refusal != nil {
+	check := table.check
+	if s.options.Lenient {
+		check = table.checkLeniently
+	}
+	if refusal := check(c.Message); refusal != nil {
 		return refusal
 	}
 	if refusal := checkTime(c.integer("ts"), now, s.options.Tolerance); refusal != nil {
@@ -188,6 +213,9 @@ func (s *Simulator) checkSignatures(c call, app *App) *reply {
 		return refuse(90010, "no session", "the player is not logged in: POST /simulator/login")
 	}
 	keys := s.state.keys(c, app, player)
+	if s.options.Lenient {
+		c.Message = tables[c.endpoint.API].asSigned(c.Message, app.midasKey(c.endpoint.Environment))
+	}
 	sigIsRight := same(c.get("sig"), sigOf(c.Message, app.midasKey(c.endpoint.Environment)))
 	if c.has("mp_sig") && !same(c.get("mp_sig"), mpSigOf(c.Message, player.SessionKey)) {
 		return refuseSignature(90009, "mp_sig error", func() string {
@@ -239,7 +267,7 @@ func (s *State) keys(c call, app *App, player *Player) Keys {
 		OldSession:   player.OldSessionKey,
 		AppSecret:    app.Secret,
 	}
-	for _, token := range s.Tokens[c.appid].Issued {
+	for _, token := range s.Tokens[c.appid].all() {
 		keys.Tokens = append(keys.Tokens, token.AccessToken)
 	}
 	return keys

@@ -185,10 +185,10 @@ func TestTheToleranceIsAsTold(t *testing.T) {
 
 func TestOtherPathsAreNotFound(t *testing.T) {
 	w := newWorld(t)
-	for _, path := range []string{"/", "/cgi-bin/token", "/cgi-bin/midas/pay/", "/cgi-bin/midas//pay", "/cgi-bin/midas/refund"} {
+	for _, path := range []string{"/", "/cgi-bin/tokens", "/cgi-bin/midas/pay/", "/cgi-bin/midas//pay", "/cgi-bin/midas/refund"} {
 		require.Equal(t, http.StatusNotFound, w.do(http.MethodPost, path, "application/json", "{}").status, path)
 	}
-	w.requireLogged("path=/cgi-bin/token")
+	w.requireLogged("path=/cgi-bin/tokens")
 }
 
 func TestEveryAPIWorksOnItsPath(t *testing.T) {

@@ -48,6 +48,26 @@ func sigMistakes(m Message, keys Keys) []mistake {
 	)
 }
 
+const sortedByName = "access_token and sig are sorted among the fields by name"
+
+// inOrder keeps the body's order.
+func inOrder(Field, Field) int { return 0 }
+
+// appending is the mistake to sort nothing, or only the fields without those that mp_sig
+// adds, and to put these at the end.
+func appending(compare func(a, b Field) int, added ...Field) func(recipe) recipe {
+	return func(r recipe) recipe {
+		sorted := r.without("access_token", "sig").params
+		slices.SortStableFunc(sorted, compare)
+		r.compare = nil
+		return r.with(append(sorted, added...)...)
+	}
+}
+
+func (m Message) tokenField() Field { return Field{Name: "access_token", Value: m.AccessToken} }
+
+func (m Message) sigField() Field { return Field{Name: "sig", Value: m.get("sig")} }
+
 // mpSigMistakes are those that can be made with mp_sig alone.
 func mpSigMistakes(m Message, keys Keys) []mistake {
 	midas, _ := keys.midas(m.Path)
@@ -68,6 +88,9 @@ func mpSigMistakes(m Message, keys Keys) []mistake {
 			{"without sig in the text", "mp_sig covers the sig of the body", func(r recipe) recipe {
 				return r.without("sig")
 			}},
+			{"with sig and access_token after the fields in the body's order", sortedByName, appending(inOrder, m.sigField(), m.tokenField())},
+			{"with access_token and sig after the sorted fields", sortedByName, appending(byName, m.tokenField(), m.sigField())},
+			{"with sig and access_token after the sorted fields", sortedByName, appending(byName, m.sigField(), m.tokenField())},
 			{"with the sig that the body should carry", "mp_sig covers the sig that is sent", func(r recipe) recipe {
 				return r.replace("sig", sigOf(m, midas))
 			}},

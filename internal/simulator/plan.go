@@ -18,8 +18,8 @@ type Plan struct {
 
 // Rule is for the calls that API, Family, Environment and BillNo name; what is empty
 // fits any. Calls for the access_token and the login are no payments: a rule strikes
-// them only if its API is "stable_token" or "jscode2session", and then with TokenKinds
-// or LoginKinds.
+// them only if its API is "stable_token", "token" or "jscode2session", and then with
+// TokenKinds or LoginKinds.
 type Rule struct {
 	API         string             `json:"api,omitempty"`
 	Family      string             `json:"family,omitempty"` // "v1" or "v2"
@@ -49,7 +49,7 @@ func (p Plan) decide(c Call) Fault {
 
 // noPayments are the paths of the other calls that faults may strike, and what a rule
 // calls them.
-var noPayments = map[string]string{stableTokenPath: stableToken, code2SessionPath: code2Session}
+var noPayments = map[string]string{stableTokenPath: stableToken, plainTokenPath: plainToken, code2SessionPath: code2Session}
 
 func (r Rule) fits(c Call) bool {
 	if c.API == nil {
@@ -95,14 +95,14 @@ func (p Plan) check() error {
 }
 
 func (r Rule) check(at string) error {
-	payment := r.API != stableToken && r.API != code2Session
+	payment := r.API != stableToken && r.API != plainToken && r.API != code2Session
 	switch {
 	case !payment && (r.Family != "" || r.Environment != "" || r.BillNo != ""):
 		return fmt.Errorf("%s: %s has no family, no environment and no bill_no", at, r.API)
 	case r.Family != "" && r.Family != wechat.V1.Name && r.Family != wechat.V2.Name:
 		return fmt.Errorf("%s/family: must be v1 or v2, or be left out for both", at)
 	case payment && r.API != "" && len(r.apis()) == 0:
-		return fmt.Errorf("%s/api: must be pay, cancelpay, getbalance, present or, in v2, queryorderinfo, or stable_token or jscode2session, or be left out for all payments", at)
+		return fmt.Errorf("%s/api: must be pay, cancelpay, getbalance, present or, in v2, queryorderinfo, or stable_token, token or jscode2session, or be left out for all payments", at)
 	case r.Environment != "" && r.Environment != wechat.Official && r.Environment != wechat.Sandbox:
 		return fmt.Errorf("%s/environment: must be official or sandbox, or be left out for both", at)
 	case r.BillNo != "" && !isName(r.BillNo):

@@ -54,6 +54,9 @@ type Options struct {
 	// so that the repeat of an order which took the last coins answers 90013 and
 	// not 90012. Nothing documents which of the two WeChat does.
 	BalanceFirst bool
+	// Lenient takes what WeChat is said to take though its pages do not: see
+	// table.checkLeniently and asSigned. Signatures are verified either way.
+	Lenient bool
 }
 
 func (o Options) withDefaults() Options {
@@ -113,6 +116,8 @@ func New(state State, options Options) (*Simulator, error) {
 	}
 	s.routes = map[string]func(*http.Request) *reply{
 		stableTokenPath:    s.stableToken,
+		plainTokenPath:     s.plainToken,
+		checkSessionPath:   s.checkSession,
 		code2SessionPath:   s.code2Session,
 		"/simulator/login": s.serveLogin,
 		"/simulator/books": s.serveBooks,

@@ -109,7 +109,9 @@ type Order struct {
 
 // Tokens are an app's access_tokens.
 type Tokens struct {
-	Issued []*Token `json:"issued"` // the last is the latest
+	Issued []*Token `json:"issued"` // by stable_token; the last is the latest
+	// Plain are those of /cgi-bin/token, which stable_token has nothing to do with.
+	Plain []*Token `json:"plain,omitempty"`
 	// Forced is when force_refresh last made a token, ForcedToday how often on
 	// that day, which is one of China's.
 	Forced      time.Time `json:"forced,omitzero"`

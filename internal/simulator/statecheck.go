@@ -151,8 +151,12 @@ func (s State) checkTokens(appid string, owners map[string]string) error {
 	case tokens.ForcedToday < 0:
 		return fmt.Errorf("%s/forced_today: must not be negative", at)
 	}
-	for i, token := range tokens.Issued {
-		at := fmt.Sprintf("%s/issued/%d", at, i)
+	for i, token := range tokens.all() {
+		list, at := "issued", at
+		if i >= len(tokens.Issued) {
+			list, i = "plain", i-len(tokens.Issued)
+		}
+		at = fmt.Sprintf("%s/%s/%d", at, list, i)
 		switch {
 		case token == nil:
 			return fmt.Errorf("%s: must be an object", at)

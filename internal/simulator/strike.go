@@ -64,7 +64,7 @@ func replaceToken(end func(token *Token, now time.Time)) func(*victim) *reply {
 		now := v.options.Now().UTC()
 		appid := v.call.appid
 		tokens := v.state.tokens(appid)
-		for _, token := range tokens.Issued {
+		for _, token := range tokens.all() {
 			end(token, now)
 		}
 		v.issueToken(appid, tokens, now)

@@ -16,6 +16,8 @@ import (
 const (
 	stableTokenPath = wechat.StableTokenPath
 	stableToken     = "stable_token" // where a rule names it
+	plainTokenPath  = "/cgi-bin/token"
+	plainToken      = "token"
 )
 
 // The rules of https://developers.weixin.qq.com/minigame/dev/api-backend/open-api/access-token/auth.getStableAccessToken.html
@@ -58,6 +60,49 @@ func (s *Simulator) stableToken(r *http.Request) *reply {
 		sham: ok(members{{"access_token", "never-issued"}, {"expires_in", 7200}}, "not carried out"),
 	}
 	return v.serve(fault, kind, known)
+}
+
+// plainToken answers with a new access_token at each call, and the one before is good for
+// five minutes more.
+// https://developers.weixin.qq.com/minigame/en/dev/api-backend/open-api/access-token/auth.getAccessToken.html
+func (s *Simulator) plainToken(r *http.Request) *reply {
+	if r.Method != http.MethodGet {
+		return refuse(43001, "require GET method", "the method is "+r.Method)
+	}
+	query := r.URL.Query()
+	appid := query.Get("appid")
+	fault, over := s.arriveAt(plainTokenPath, appid, "")
+	kind, known := findKind(tokenKinds, fault.Kind)
+	v := &victim{
+		Simulator: s,
+		over:      over,
+		refusal: func() *reply {
+			return s.checkSecret(query.Get("grant_type"), "client_credential", appid, query.Get("secret"))
+		},
+		deed: func() *reply { return s.newPlainToken(appid) },
+		sham: ok(members{{"access_token", "never-issued"}, {"expires_in", 7200}}, "not carried out"),
+	}
+	return v.serve(fault, kind, known)
+}
+
+func (s *Simulator) newPlainToken(appid string) *reply {
+	now := s.options.Now().UTC()
+	tokens := s.state.tokens(appid)
+	for _, old := range tokens.Plain {
+		if end := now.Add(s.overlap()); end.Before(old.Expires) {
+			old.Expires = end
+		}
+	}
+	token := &Token{AccessToken: s.randomText(96), Expires: now.Add(s.options.TokenLife)}
+	tokens.Plain = withToken(tokens.Plain, token, now)
+	s.keepTokens(appid, tokens)
+	if s.save() != nil {
+		return refuse(-1, "system error", "the state file cannot be written")
+	}
+	return ok(members{
+		{"access_token", token.AccessToken},
+		{"expires_in", int(s.options.TokenLife / time.Second)},
+	}, fmt.Sprintf("a new token; one before it is good for %s at most", s.overlap()))
 }
 
 // checkSecret refuses whoever is not the app.
@@ -115,12 +160,16 @@ func (s *Simulator) token(appid string, force bool) *reply {
 // issueToken makes a new token the app's latest.
 func (s *Simulator) issueToken(appid string, tokens *Tokens, now time.Time) *Token {
 	token := &Token{AccessToken: s.randomText(96), Expires: now.Add(s.options.TokenLife)}
-	tokens.add(token, now)
+	tokens.Issued = withToken(tokens.Issued, token, now)
+	s.keepTokens(appid, tokens)
+	return token
+}
+
+func (s *Simulator) keepTokens(appid string, tokens *Tokens) {
 	if s.state.Tokens == nil {
 		s.state.Tokens = make(map[string]*Tokens)
 	}
 	s.state.Tokens[appid] = tokens
-	return token
 }
 
 // revoke ends a token as a force_refresh does, unless it has ended already.
@@ -149,10 +198,13 @@ func (t *Tokens) latest(now time.Time) *Token {
 	return last
 }
 
-func (t *Tokens) add(token *Token, now time.Time) {
-	t.Issued = slices.DeleteFunc(t.Issued, func(old *Token) bool { return now.Sub(old.Expires) > forgetTokens })
-	t.Issued = append(t.Issued, token)
+// withToken returns the tokens with one more, without those that expired long ago.
+func withToken(tokens []*Token, token *Token, now time.Time) []*Token {
+	return append(slices.DeleteFunc(tokens, func(old *Token) bool { return now.Sub(old.Expires) > forgetTokens }), token)
 }
+
+// all returns the tokens of both endpoints.
+func (t *Tokens) all() []*Token { return slices.Concat(t.Issued, t.Plain) }
 
 // countForced counts a force_refresh, unless the day's are used up.
 func (t *Tokens) countForced(now time.Time) bool {
@@ -171,7 +223,7 @@ func (t *Tokens) countForced(now time.Time) bool {
 // checkToken returns the appid that an access_token was issued to.
 func (s *State) checkToken(text string, now time.Time) (owner string, refusal *reply) {
 	for appid, tokens := range s.Tokens {
-		for _, token := range tokens.Issued {
+		for _, token := range tokens.all() {
 			switch {
 			case !same(text, token.AccessToken):
 			case token.Revoked:
@@ -185,7 +237,7 @@ func (s *State) checkToken(text string, now time.Time) (owner string, refusal *r
 			}
 		}
 	}
-	return "", refuse(40014, "invalid access_token", "this access_token was never issued here: ask "+stableTokenPath)
+	return "", refuse(40014, "invalid access_token", "this access_token was never issued here: ask "+stableTokenPath+" or "+plainTokenPath)
 }
 
 // randomText returns n random bytes as a text that needs no escape in a URL.
