@@ -172,7 +172,7 @@ func logPanic(log *zap.Logger, mistake any) {
 
 // tell emits the event of an order whose end is unknown.
 func (h *Handler) tell(c call, answer outcome.Answer) {
-	if answer.Outcome != outcome.Unknown || !c.endpoint.API.Moves {
+	if answer.Outcome != outcome.Unknown || !c.endpoint.API.MovesCoins {
 		return
 	}
 	data := map[string]any{

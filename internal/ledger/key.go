@@ -51,7 +51,7 @@ func (k key) otherAPIs() iter.Seq[hash] {
 			return
 		}
 		for _, api := range wechat.APIs {
-			shares := api.Moves && api.Family == k.api.Family && api != k.api && api != wechat.CancelPay
+			shares := api.MovesCoins && api.Family == k.api.Family && api != k.api && api != wechat.CancelPay
 			if shares && !yield(key{api, k.number}.id()) {
 				return
 			}
@@ -68,7 +68,7 @@ type cancelTarget struct {
 
 // cancelTargetOf returns what the order takes back, nil if it takes back nothing.
 func cancelTargetOf(order wechat.Request) *cancelTarget {
-	api := order.Endpoint().API.Undoes()
+	api := order.Endpoint().API.CancelOf()
 	if api == nil {
 		return nil
 	}

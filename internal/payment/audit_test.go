@@ -18,7 +18,7 @@ func (h *history) audit() {
 	for _, c := range h.calls {
 		why := func(rule string) string { return fmt.Sprintf("%s: %v", rule, c) }
 		switch api := c.request.Endpoint().API; {
-		case !api.Moves:
+		case !api.MovesCoins:
 			require.NotContains(h.t, []outcome.Outcome{outcome.AlreadyApplied, outcome.Duplicate}, c.answer.Outcome, why("a call that reads"))
 		case api == wechat.CancelPay:
 			h.auditCancel(c, why)
@@ -154,7 +154,7 @@ func (h *history) auditBooks() {
 		told[api][orderOf(c.request)] += c.answer.Attempts
 	}
 	for _, c := range h.calls {
-		if api := c.request.Endpoint().API; api.Moves && !(api == wechat.CancelPay && h.processor.CancelUnknown) {
+		if api := c.request.Endpoint().API; api.MovesCoins && !(api == wechat.CancelPay && h.processor.CancelUnknown) {
 			require.LessOrEqual(h.t, h.weChat.Attempts(api, orderOf(c.request)), told[api][orderOf(c.request)], "attempts that nobody was told of: %v", c)
 		}
 	}

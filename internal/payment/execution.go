@@ -92,7 +92,7 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 		x.host++
 		x.lost = true
 		x.cause = err
-		if !x.order.Endpoint().API.Moves {
+		if !x.order.Endpoint().API.MovesCoins {
 			x.answered = nil // what an earlier attempt was told is out of date
 		}
 		return
@@ -102,14 +102,14 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 	x.answered, x.cause = &answer, nil
 	x.lost = x.lost || answer.action == wechat.Unsure
 	x.last.answered, x.last.action = true, answer.action
-	x.last.rulesOutApplied = x.order.Endpoint().API.Explain(answer.Errcode).Proves()
+	x.last.rulesOutApplied = x.order.Endpoint().API.Explain(answer.Errcode).RulesOutApplied()
 	x.last.noSuchOrder = answer.Errcode == wechat.NoSuchOrder
 	x.keyring.confirm(ctx, answer.action)
 }
 
 // evidence is what is known of the order now.
 func (x *execution) evidence() evidence {
-	e := evidence{movesCoins: x.order.Endpoint().API.Moves, lost: x.lost}
+	e := evidence{movesCoins: x.order.Endpoint().API.MovesCoins, lost: x.lost}
 	if x.entry != nil {
 		e.Facts = x.processor.Ledger.Facts(x.entry)
 	}
@@ -220,7 +220,7 @@ const unknownOrder = "it is not known whether the order was carried out; call ag
 // errcode that WeChat gave last.
 func (x *execution) unknown() outcome.Answer {
 	d := outcome.ErrorDetail{Message: unknownOrder, BillNo: x.order.BillNo(), Attempts: x.attempts, Cause: x.cause}
-	if !x.order.Endpoint().API.Moves {
+	if !x.order.Endpoint().API.MovesCoins {
 		d.Message = "WeChat gave no answer; call again"
 	}
 	if x.answered != nil {

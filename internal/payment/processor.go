@@ -93,7 +93,7 @@ const (
 // call that meets the same order pending waits for that one's end.
 func (p *Processor) Process(ctx context.Context, order wechat.Request, creds Credentials) (answer outcome.Answer) {
 	deadline := time.Now().Add(p.Deadline)
-	if !order.Endpoint().API.Moves {
+	if !order.Endpoint().API.MovesCoins {
 		answer, _ = p.execute(ctx, order, nil, creds, deadline)
 		return answer
 	}

@@ -69,7 +69,7 @@ func broken(api *wechat.API, exchanges []drawn, answer outcome.Answer) string {
 		}
 		unsure := e.Sent && !e.readable || e.readable && (e.errcode == -1 || e.errcode == 90016 && api == wechat.CancelPay)
 		if i < len(exchanges)-1 {
-			doubt = doubt || unsure && api.Moves
+			doubt = doubt || unsure && api.MovesCoins
 		}
 	}
 	last := exchanges[len(exchanges)-1]

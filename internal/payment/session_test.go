@@ -78,7 +78,7 @@ func TestARefusedSessionOfWhichNothingNewIsKnownIsPassedOn(t *testing.T) {
 
 func TestARefusedSessionAfterALostAnswerProvesNothing(t *testing.T) {
 	for _, c := range sessionRefusals {
-		if !c.api.Moves {
+		if !c.api.MovesCoins {
 			continue
 		}
 		answer := through(plays(answers(502, ""), says(c.errcode, "session"))).Process(t.Context(), anOrder(t, c.api), wallet{})

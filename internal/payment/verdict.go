@@ -64,8 +64,8 @@ type decision struct {
 }
 
 // decide says what the last reply means for the player's money, given what else is known.
-// All rules about outcomes and about sending again are here; which errcode has which
-// action is in wechat.Errcodes.
+// All rules about outcomes and about sending again are here. Which errcode has which action
+// is in wechat.Errcodes, and how often something is renewed is in keyring.renew.
 func decide(e evidence, r reply) decision {
 	switch {
 	case !r.sent && e.mayBeApplied():

@@ -111,7 +111,7 @@ func (s *Simulator) appOf(c call) string {
 // perform applies a call that has been admitted, and keeps what that changed.
 func (s *Simulator) perform(c call) *reply {
 	out := s.apply(c)
-	if out.errcode == 0 && c.endpoint.API.Moves && s.save() != nil {
+	if out.errcode == 0 && c.endpoint.API.MovesCoins && s.save() != nil {
 		// The coins have moved, and whoever asks again may be told so or not:
 		// that is what -1 means.
 		out = refuse(-1, "system error", "the state file cannot be written")

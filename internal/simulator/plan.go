@@ -107,7 +107,7 @@ func (r Rule) check(at string) error {
 		return fmt.Errorf("%s/environment: must be official or sandbox, or be left out for both", at)
 	case r.BillNo != "" && !isName(r.BillNo):
 		return fmt.Errorf("%s/bill_no: must be 1 to 63 characters of A-Z a-z 0-9 _ -, or be left out for all", at)
-	case r.BillNo != "" && r.API != "" && !r.apis()[0].Moves:
+	case r.BillNo != "" && r.API != "" && !r.apis()[0].MovesCoins:
 		return fmt.Errorf("%s/bill_no: %s has none", at, r.API)
 	case len(r.Faults) == 0:
 		return fmt.Errorf("%s/faults: must name at least one fault", at)

@@ -177,8 +177,8 @@ func TestOnlyFewRefusalsOfACancelProveThatNothingWasDone(t *testing.T) {
 	for _, api := range wechat.APIs {
 		for _, row := range wechat.Errcodes {
 			want := api == wechat.CancelPay && (row.Code == 90000 || row.Code == 90014) || api == wechat.CancelPayV2 && row.Code == 90000
-			require.Equal(t, want, api.Explain(row.Code).Proves(), "%s %s %d", api.Family.Name, api, row.Code)
+			require.Equal(t, want, api.Explain(row.Code).RulesOutApplied(), "%s %s %d", api.Family.Name, api, row.Code)
 		}
-		require.False(t, api.Explain(123456).Proves())
+		require.False(t, api.Explain(123456).RulesOutApplied())
 	}
 }

@@ -43,9 +43,9 @@ type API struct {
 	Name string
 	// Family is the one it belongs to.
 	Family *Family
-	// Moves tells whether a call moves coins. A call that only reads may be
+	// MovesCoins reports whether a call moves coins. A call that only reads may be
 	// repeated without thought.
-	Moves bool
+	MovesCoins bool
 	// Cancel is the API that takes back what this one did, nil if none does.
 	Cancel *API
 
@@ -55,18 +55,18 @@ type API struct {
 // The v1 APIs.
 var (
 	GetBalance = &API{Name: "getbalance", Family: V1, fields: v1Fields()}
-	Pay        = &API{Name: "pay", Family: V1, Moves: true, Cancel: CancelPay, fields: v1Fields(amt, appRemark, billNo, payItem)}
-	CancelPay  = &API{Name: "cancelpay", Family: V1, Moves: true, fields: v1Fields(billNo, cancelledItem)}
-	Present    = &API{Name: "present", Family: V1, Moves: true, fields: v1Fields(billNo, presentCounts)}
+	Pay        = &API{Name: "pay", Family: V1, MovesCoins: true, Cancel: CancelPay, fields: v1Fields(amt, appRemark, billNo, payItem)}
+	CancelPay  = &API{Name: "cancelpay", Family: V1, MovesCoins: true, fields: v1Fields(billNo, cancelledItem)}
+	Present    = &API{Name: "present", Family: V1, MovesCoins: true, fields: v1Fields(billNo, presentCounts)}
 )
 
 // The v2 APIs. A cancelpay's bill_no is the refund's own; pay_bill_no is the order's,
 // of which it gives amount back.
 var (
 	GetBalanceV2   = &API{Name: "getbalance", Family: V2, fields: v2Fields(coinType)}
-	PayV2          = &API{Name: "pay", Family: V2, Moves: true, Cancel: CancelPayV2, fields: v2Fields(amount, billNoV2, payitem, remark)}
-	CancelPayV2    = &API{Name: "cancelpay", Family: V2, Moves: true, fields: v2Fields(amount, billNoV2, payBillNo)}
-	PresentV2      = &API{Name: "present", Family: V2, Moves: true, fields: v2Fields(amount, billNoV2)}
+	PayV2          = &API{Name: "pay", Family: V2, MovesCoins: true, Cancel: CancelPayV2, fields: v2Fields(amount, billNoV2, payitem, remark)}
+	CancelPayV2    = &API{Name: "cancelpay", Family: V2, MovesCoins: true, fields: v2Fields(amount, billNoV2, payBillNo)}
+	PresentV2      = &API{Name: "present", Family: V2, MovesCoins: true, fields: v2Fields(amount, billNoV2)}
 	QueryOrderInfo = &API{Name: "queryorderinfo", Family: V2, fields: v2Fields(bizID, outTradeNo)}
 )
 
@@ -75,8 +75,8 @@ var APIs = []*API{Pay, CancelPay, GetBalance, Present, PayV2, CancelPayV2, GetBa
 
 func (a *API) String() string { return a.Name }
 
-// Undoes returns the API whose orders this one takes back, nil if it takes back none.
-func (a *API) Undoes() *API {
+// CancelOf returns the API whose orders this one takes back, nil if it takes back none.
+func (a *API) CancelOf() *API {
 	for _, other := range APIs {
 		if other.Cancel == a {
 			return other
@@ -86,7 +86,7 @@ func (a *API) Undoes() *API {
 }
 
 // Cancels tells whether the API takes back what another did.
-func (a *API) Cancels() bool { return a.Undoes() != nil }
+func (a *API) Cancels() bool { return a.CancelOf() != nil }
 
 // Endpoint is where an API is served: by WeChat and, since the paths are the
 // same, by us.

@@ -41,7 +41,14 @@ const (
 	TooOften    = 45011 // too many calls this minute
 )
 
-// Errcode is one row of the table of errcodes.
+// Errcode is one row of the table of errcodes. What each column decides, and where:
+//
+//	Action           the outcome, and whether the order is sent or signed again: payment's decide
+//	RulesOutApplied  whether a refusal also speaks for lost attempts: payment's decide
+//	Meaning          what a person reads: the simulator's errmsg
+//
+// That a row is there gives its code a label of its own in metrics, and lets a refusal be
+// believed whose errmsg is not JSON: see ReadAnswer.
 type Errcode struct {
 	Code    int
 	APIs    []*API // nil: all
@@ -49,13 +56,13 @@ type Errcode struct {
 	Meaning string
 }
 
-// Proves tells whether a refusal proves that no earlier attempt of the same order
+// RulesOutApplied reports whether a refusal proves that no earlier attempt of the same order
 // was carried out either. Of a cancel, WeChat says 90000 and 90014 about an order
 // that is not returned. Of a pay no refusal proves anything: the balance may be
 // short (90013) because the lost attempt spent it, and whether WeChat looks at the
 // balance, the session or the signature before it looks for a duplicate is not
 // documented.
-func (e Errcode) Proves() bool {
+func (e Errcode) RulesOutApplied() bool {
 	return slices.ContainsFunc(e.APIs, (*API).Cancels) && (e.Code == NoSuchOrder || e.Code == 90014)
 }
 

@@ -82,13 +82,13 @@ func FuzzDecodeNeverAcceptsWhatItShouldNot(f *testing.F) {
 				want[name] = text
 			}
 		}
-		if api.Moves && api != wechat.CancelPay {
+		if api.MovesCoins && api != wechat.CancelPay {
 			require.Positive(t, r.Amount())
 			require.LessOrEqual(t, r.Amount(), int64(1<<53-1))
 		} else {
 			require.Zero(t, r.Amount())
 		}
-		if api.Moves {
+		if api.MovesCoins {
 			require.Regexp(t, `^[A-Za-z0-9_-]{1,63}$`, r.BillNo())
 			require.False(t, !v1 && r.BillNo()[0] == '_')
 		} else {

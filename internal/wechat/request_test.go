@@ -240,7 +240,7 @@ func TestACancelNamesTheOrderThatItTakesBack(t *testing.T) {
 		r := decode(t, path, body)
 		require.Equal(t, "b1", r.PayBillNo())
 		require.True(t, r.Endpoint().API.Cancels())
-		require.Same(t, r.Endpoint().API, r.Endpoint().API.Undoes().Cancel)
+		require.Same(t, r.Endpoint().API, r.Endpoint().API.CancelOf().Cancel)
 	}
 	pay := decode(t, "/wxa/game/pay", `{"openid":"o1","amount":1,"bill_no":"b1"}`)
 	require.Empty(t, pay.PayBillNo())
