@@ -134,11 +134,16 @@ func (s *Stable) wait(ctx context.Context) (secrets.Value, error) {
 // in normal mode, unless that has been done since the token failed: a late refusal
 // of the old token must not throw away the new one. The token stays in use until
 // there is another.
+//
+// WeChat is left alone for a while after each question, the longer the more often it
+// gave the same token again. Renew waits for that as long as the deadline of ctx allows,
+// a second where there is none: an order that WeChat refuses whatever its token stretches
+// the pause, and must not keep the next ones from a token that was replaced meanwhile.
 func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value, error) {
 	began := time.Now()
 	for range 2 { // what is under way may have begun before the token failed
 		soonest, doubtful := s.doubt(failed, began)
-		if !doubtful || time.Until(soonest) > pause {
+		if !doubtful || soonest.After(latest(ctx)) {
 			break
 		}
 		if err := rest(ctx, time.Until(soonest)); err != nil {
@@ -152,6 +157,14 @@ func (s *Stable) Renew(ctx context.Context, failed secrets.Value) (secrets.Value
 		}
 	}
 	return s.Token(ctx)
+}
+
+// latest returns until when a renewal may wait for its turn.
+func latest(ctx context.Context) time.Time {
+	if deadline, ok := ctx.Deadline(); ok {
+		return deadline
+	}
+	return time.Now().Add(pause)
 }
 
 // doubt brings the next look forward to soonest if failed is the token in use and

@@ -316,8 +316,11 @@ func TestATokenThatIsRefusedAsSoonAsItIsThereIsAskedForAgainASecondAfterThat(t *
 
 		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		_, err := s.Renew(impatient, secrets.NewValue("T2"))
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		began = time.Now()
+		got, err := s.Renew(impatient, secrets.NewValue("T2"))
+		require.NoError(t, err)
+		require.Equal(t, "T2", got.Reveal())
+		require.Zero(t, time.Since(began), "there is no time to wait for another")
 		require.Equal(t, 2, w.count())
 	})
 }

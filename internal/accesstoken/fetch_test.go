@@ -276,6 +276,46 @@ func TestANewTokenIsAskedForAgainAtOnceHoweverOftenTheOldOneCame(t *testing.T) {
 	})
 }
 
+// One order is refused for ever, whatever its token, and stretches the pause between
+// questions. A token that is replaced meanwhile is had as soon as WeChat may be asked.
+func TestARotationIsWaitedForAsLongAsTheDeadlineAllows(t *testing.T) {
+	for name, c := range map[string]struct {
+		deadline time.Duration
+		want     string
+		takes    time.Duration
+	}{
+		"time enough": {10 * time.Second, "U", 8*time.Second - time.Millisecond},
+		"too little":  {5 * time.Second, "T", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &weChat{takes: -1}
+				w.answers(`{"access_token":"T","expires_in":7200}`)
+				s := newStable(t, w)
+				token(t, s)
+				for range 3 { // after 1, 2 and 4 seconds; the next pause is one of 8
+					time.Sleep(time.Millisecond)
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					_, err := s.Renew(ctx, secrets.NewValue("T"))
+					cancel()
+					require.NoError(t, err)
+				}
+				require.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}, w.gaps())
+
+				w.answers(`{"access_token":"U","expires_in":7200}`)
+				time.Sleep(time.Millisecond)
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), c.deadline)
+				defer cancel()
+				got, err := s.Renew(ctx, secrets.NewValue("T"))
+				require.NoError(t, err)
+				require.Equal(t, c.want, got.Reveal())
+				require.Equal(t, c.takes, time.Since(began))
+			})
+		})
+	}
+}
+
 func TestATokenThatIsRefusedNoMoreIsNotHeldAgainstWeChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &weChat{takes: 50 * time.Millisecond}
