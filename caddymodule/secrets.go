@@ -24,7 +24,8 @@ type Vault struct {
 	// Address is Vault's URL. Required.
 	Address string `json:"address,omitempty"`
 
-	// Namespace goes with every request. Default: none.
+	// Namespace goes with every request. Vault Enterprise and OpenBao have namespaces;
+	// other Vaults ignore it. Default: none.
 	Namespace string `json:"namespace,omitempty"`
 
 	// Mount is the path of the KV secrets engine; whether it is of version 1 or 2

@@ -135,8 +135,8 @@ func TestAClosedStoreNeitherRenewsNorLogsIn(t *testing.T) {
 			f.renewable = renewable
 			store := f.store(t, withAppRole())
 			requireKey(t, store)
-			f.faults["/revoke-self"] = answering(http.StatusForbidden, "")
-			require.EqualError(t, store.Close(t.Context()), "closing secret: revoking the token: permission denied")
+			f.faults["/revoke-self"] = answering(http.StatusInternalServerError, "")
+			require.EqualError(t, store.Close(t.Context()), "closing secret: revoking the token: answered with status 500")
 			before := f.total()
 			time.Sleep(time.Hour)
 			require.Equal(t, before, f.total())

@@ -15,7 +15,8 @@ type Config struct {
 	// socket, as Vault Agent and Vault Proxy offer one. Required.
 	Address string
 
-	// Namespace goes with every request, logins included. Default: none.
+	// Namespace goes with every request, logins included. Vault Enterprise and OpenBao
+	// have namespaces; other Vaults ignore it. Default: none.
 	Namespace string
 
 	// Mount is the path of the KV secrets engine, default "secret". Its version

@@ -399,6 +399,26 @@ func TestATokenThatIsReplacedAfterADenialIsRevoked(t *testing.T) {
 	})
 }
 
+// OpenBao says only that of a dead token; it must not be said to live on.
+func TestATokenWhoseRevocationIsDeniedMayHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, config := newFake(), withAppRole()
+		lines := logged(&config)
+		f.mute = true
+		store := f.store(t, config)
+		requireKey(t, store)
+		f.kill()
+		requireKey(t, store) // with another token, while the dead one is revoked
+		synctest.Wait()
+		f.kill()
+		require.NoError(t, store.Close(t.Context()))
+		require.Equal(t, 2, f.revocations())
+		for _, line := range lines() {
+			require.Equal(t, `level=INFO msg="vault token was not revoked: it has ended, or its policy does not allow auth/token/revoke-self" error="permission denied"`, line)
+		}
+	})
+}
+
 func TestRevokingATokenKeepsNobodyWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
