@@ -50,7 +50,8 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	return h.midas.health(w, r)
 }
 
-// health answers a check. It names what is missing and not why: that is in the log.
+// health answers a check. It names what is missing and what is malformed; why a secret
+// cannot be read is in the log.
 func (m *Midas) health(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -60,10 +61,13 @@ func (m *Midas) health(w http.ResponseWriter, r *http.Request) error {
 	state := struct {
 		Status  string            `json:"status"`
 		Missing map[string]string `json:"missing,omitempty"` // by appid
+		// Malformed are fields and the rules that they break, by appid.
+		Malformed map[string]map[string]string `json:"malformed,omitempty"`
 	}{Status: "live"}
 	status := http.StatusOK
 	if r.URL.Path == readyPath {
 		state.Status, state.Missing = "ready", m.missing(r.Context())
+		state.Malformed = m.malformed()
 		if len(state.Missing) > 0 {
 			state.Status, status = "unready", http.StatusServiceUnavailable
 		}
@@ -84,6 +88,18 @@ func (m *Midas) missing(ctx context.Context) map[string]string {
 		}
 	}
 	return missing
+}
+
+// malformed returns, by appid, the fields of secrets that can never be right, whether or
+// not an order needs them, and why.
+func (m *Midas) malformed() map[string]map[string]string {
+	malformed := make(map[string]map[string]string)
+	for appID, game := range m.games {
+		if fields := game.credentials.Malformed(); len(fields) > 0 {
+			malformed[appID] = fields
+		}
+	}
+	return malformed
 }
 
 var (

@@ -3,6 +3,7 @@ package caddymodule_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -119,4 +120,45 @@ func TestAnotherWeChatIsNotSentTheTokenOfTheFirst(t *testing.T) {
 	w.reload(before + "upstream " + other.URL + "\n" + after)
 	require.Equal(t, "token_unavailable", w.post("/cgi-bin/midas/pay", pay("b2", 1)).Error)
 	require.Equal(t, "/cgi-bin/stable_token", <-asked)
+}
+
+func TestReadinessNamesAMalformedFieldAndNothingIsSignedWithIt(t *testing.T) {
+	const canary = "canary-5ecret"
+	app, session := "midas/"+appID, "midas/"+appID+"/sessions/"+player
+	const base64Rule = "must be standard base64 text, neither URL-encoded nor changed by a form"
+	for _, c := range []struct {
+		field, value, rule string
+		path               string
+		problem            string
+		status             int // of the readiness check
+	}{
+		{"midas_key", canary + "\u200b", "must be printable ASCII, has U+200B", app, "secrets_unavailable", 503},
+		{"midas_key", "\ufeff" + canary, "must be printable ASCII, has U+FEFF", app, "secrets_unavailable", 503},
+		{"app_secret", canary + "\u200b", "must be printable ASCII, has U+200B", app, "token_unavailable", 503},
+		{"session_key", canary + "%2F", base64Rule, session, "secrets_unavailable", 200},
+		{"session_key", "V7Q38/i2KXaq rQyl2Yx9Hg==", base64Rule, session, "secrets_unavailable", 200},
+	} {
+		t.Run(c.field+" "+c.rule, func(t *testing.T) {
+			w := newWorld(t, "", "midas_health\n midas")
+			spoilt := keys{}
+			for path, fields := range demoKeys {
+				spoilt[path] = maps.Clone(fields)
+			}
+			spoilt[c.path][c.field] = c.value
+			w.store(spoilt)
+			a := w.post("/cgi-bin/midas/pay", `{"openid":"`+player+`","amt":1,"bill_no":"b1"}`)
+			require.Equal(t, http.StatusServiceUnavailable, a.status)
+			require.Equal(t, c.problem, a.header.Get("Midas-Error"))
+			require.Equal(t, "not_sent", a.header.Get("Midas-Outcome"))
+			require.Contains(t, a.body, c.field+": is malformed in the secret store: "+c.rule)
+			require.Zero(t, w.hits.payments())
+			ready := w.do(http.MethodGet, "/midas/health/ready", "")
+			require.Equal(t, c.status, ready.status)
+			require.Contains(t, ready.body, `"malformed":{"`+appID+`":{"`+c.field+`":"`+c.rule+`"}}`)
+			for _, shown := range []string{a.body, ready.body} {
+				require.NotContains(t, shown, canary)
+				require.NotContains(t, shown, "V7Q38")
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/http"
@@ -52,13 +53,16 @@ func newTeam(t *testing.T, v *testVault, options map[string]any) *team {
 	return s
 }
 
+// sessionKeyOf is the session_key that WeChat gives a player.
+func sessionKeyOf(openid string) string { return base64.StdEncoding.EncodeToString([]byte(openid)) }
+
 // player lets a player log in at WeChat and the game server store the session_key.
 func (s *team) player(t *testing.T, openid string) {
 	t.Helper()
 	require.NoError(t, s.weChat.Edit(func(state *simulator.State) {
-		state.Apps[appID].Players[openid] = &simulator.Player{SessionKey: openid + "/session+key==", Official: simulator.Purse{Balance: 1_000_000}}
+		state.Apps[appID].Players[openid] = &simulator.Player{SessionKey: sessionKeyOf(openid), Official: simulator.Purse{Balance: 1_000_000}}
 	}))
-	s.vault.put(t, "secret", "midas/"+appID+"/sessions/"+openid, map[string]any{"session_key": openid + "/session+key=="})
+	s.vault.put(t, "secret", "midas/"+appID+"/sessions/"+openid, map[string]any{"session_key": sessionKeyOf(openid)})
 }
 
 func (s *team) pay(t *testing.T, openid string) answer {
@@ -193,7 +197,7 @@ func TestPaymentsGoOnWhileVaultDoesNot(t *testing.T) {
 			require.Less(t, recovery, 5*time.Second)
 			require.NoError(t, s.process.interrupt(t))
 			log := s.process.output.String()
-			for _, secret := range []string{s.role.roleID, s.role.secretID, newcomer + "/session+key==", "hvs."} {
+			for _, secret := range []string{s.role.roleID, s.role.secretID, sessionKeyOf(newcomer), "hvs."} {
 				require.NotContains(t, log, secret)
 			}
 			changes := linesOf(log, `"logger":"midas","msg"`)

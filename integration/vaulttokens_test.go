@@ -103,7 +103,7 @@ func TestAReloadKeepsTheTokenOrRevokesIt(t *testing.T) {
 	require.Equal(t, 1, moody.count("/login"), "what was read is fresh")
 	require.Eventually(t, func() bool { return role.alive(t) == 0 }, 5*time.Second, 50*time.Millisecond)
 
-	v.put(t, "secret", "midas/"+appID+"/sessions/newcomer", map[string]any{"session_key": "unknown to WeChat"})
+	v.put(t, "secret", "midas/"+appID+"/sessions/newcomer", map[string]any{"session_key": "dW5rbm93biB0byBXZUNoYXQ="})
 	require.Equal(t, "rejected", call(t, sidecar+"/cgi-bin/midas/pay", strings.Replace(order("b4"), player, "newcomer", 1)).outcome)
 	require.Equal(t, 2, moody.count("/login"))
 	require.Equal(t, 1, role.alive(t))
@@ -163,10 +163,17 @@ func TestAMidasKeyIsRotatedWithoutAGap(t *testing.T) {
 	atWeChat("the-third-key-of-this-app-0000002")
 	inVault("the-third-key-of-this-app-0000002")
 	pays(2 * time.Second)
+	// Bad keys, which are rolled back.
+	for _, bad := range []string{"the-bad-key-of-this-app-000000003", "the-bad-key-of-this-app-000000004"} {
+		inVault(bad)
+		pays(3 * time.Second)
+		inVault("the-third-key-of-this-app-0000002")
+		pays(3 * time.Second)
+	}
 	require.Equal(t, int64(10_000-s.orders), s.weChat.Purse(appID, player, wechat.Official).Balance)
 
 	log := s.process.output.String()
-	require.Len(t, linesOf(log, "WeChat refuses the newest key: an earlier one is used"), 1)
-	require.Len(t, linesOf(log, "the newest key is used again"), 1)
-	require.NotContains(t, log, "the-second-key")
+	require.Len(t, linesOf(log, "WeChat refuses the newest key: an earlier one is used"), 3)
+	require.Len(t, linesOf(log, "the newest key is used again"), 3)
+	require.NotContains(t, log, "-key-of-this-app")
 }

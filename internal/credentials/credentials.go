@@ -4,8 +4,8 @@ package credentials
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,15 +21,17 @@ import (
 // The fields of secrets, and so their names wherever they are spoken of. A central
 // token server may call the last one otherwise.
 const (
-	officialKey = "midas_key"
-	sandboxKey  = "midas_key_sandbox"
-	appSecret   = "app_secret"
-	sessionKey  = "session_key"
-	accessToken = "access_token"
+	officialKey   = "midas_key"
+	officialKeyV2 = "midas_key_v2"
+	sandboxKey    = "midas_key_sandbox"
+	sandboxKeyV2  = "midas_key_v2_sandbox"
+	appSecretKey  = "app_secret"
+	sessionKey    = "session_key"
+	accessToken   = "access_token"
 )
 
 // Fields are all of them.
-var Fields = []string{officialKey, sandboxKey, appSecret, sessionKey, accessToken}
+var Fields = append(slices.Clone(appFields), sessionKey, accessToken)
 
 // freshToken is Ages.Fresh for an access_token that a central server keeps in the
 // store. WeChat keeps a token that was replaced good for five minutes.
@@ -56,18 +58,15 @@ type Options struct {
 	Observer Observer
 }
 
-// Cache keeps the secrets of all apps, read from one store. Each field has a
-// cache of its own: a slip in one stops no call that needs another, and one that
-// was missing is seen as soon as it is there.
+// Cache keeps the secrets of all apps, read from one store.
 type Cache struct {
 	store   *switchable
 	options atomic.Pointer[Options]
 	pace    *breaker.Pace
 
-	official, sandbox *secrets.Cache[*signer.Key]
-	appSecrets        *secrets.Cache[secrets.Value]
-	sessions          *secrets.Cache[*signer.Key]
-	saves             queues // of all apps: an app that is configured anew is the same to its players
+	appSecrets *secrets.Cache[*keyFields]
+	sessions   *secrets.Cache[*signer.Key]
+	saves      queues // of all apps: an app that is configured anew is the same to its players
 
 	mu   sync.Mutex
 	apps map[App]*Credentials
@@ -78,9 +77,7 @@ func NewCache(store secrets.Store, options Options) *Cache {
 	c := &Cache{
 		store:      new(switchable),
 		pace:       breaker.NewPace(denied),
-		official:   secrets.NewCache(maxApps, options.Ages, field(officialKey, signer.NewKey)),
-		sandbox:    secrets.NewCache(maxApps, options.Ages, field(sandboxKey, signer.NewKey)),
-		appSecrets: secrets.NewCache(maxApps, options.Ages, field(appSecret, secrets.NewValue)),
+		appSecrets: secrets.NewCache(maxApps, options.Ages, parseApp),
 		sessions:   secrets.NewCache(options.Sessions, options.Ages, parseSession),
 		apps:       make(map[App]*Credentials),
 	}
@@ -97,8 +94,6 @@ func (c *Cache) Set(store secrets.Store, options Options, weChat string, asker a
 	defer c.mu.Unlock()
 	c.store.use(store)
 	c.options.Store(&options)
-	c.official.SetAges(options.Ages)
-	c.sandbox.SetAges(options.Ages)
 	c.appSecrets.SetAges(options.Ages)
 	c.sessions.Set(options.Sessions, options.Ages)
 	for _, creds := range c.apps {
@@ -118,8 +113,9 @@ func (o Options) ofTokens() secrets.Ages {
 // App is what one app signs with.
 type App struct {
 	AppID string
-	// Secret is the path of the secret with the fields midas_key,
-	// midas_key_sandbox and app_secret.
+	// Secret is the path of the secret with the fields midas_key, midas_key_sandbox
+	// and app_secret, and midas_key_v2 and midas_key_v2_sandbox where calls of v2
+	// have keys of their own.
 	Secret string
 	// Session is the path of a player's secret with the field session_key;
 	// {openid} stands for the player.
@@ -151,14 +147,16 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 		app:       app,
 		store:     c.store,
 		saves:     &c.saves,
-		official:  c.midasKey(c.official, app, officialKey),
-		sandbox:   c.midasKey(c.sandbox, app, sandboxKey),
-		appSecret: c.appSecrets.Reader(c.store, c.kind(app, appSecret)),
+		secret:    c.appSecret(app),
+		rotations: make(map[string]*rotation),
 		sessions:  c.sessions.Reader(c.store, c.kind(app, sessionKey)),
+	}
+	for _, name := range midasKeys {
+		creds.rotations[name] = &rotation{log: creds.secret.log.With("secret", name)}
 	}
 	options := c.options.Load()
 	if app.TokenSecret != "" {
-		creds.centralCache = secrets.NewCache(1, options.ofTokens(), field(app.TokenField, secrets.NewValue))
+		creds.centralCache = secrets.NewCache(1, options.ofTokens(), parseToken(app.TokenField))
 		creds.central = creds.centralCache.Reader(c.store, c.kind(app, accessToken))
 	} else {
 		creds.stable = accesstoken.New(app.AppID, creds.readAppSecret, asker, options.Log)
@@ -168,29 +166,17 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 
 // Credentials are an app's keys and token, read when they are needed.
 type Credentials struct {
-	app               App
-	store             *switchable
-	saves             *queues
-	official, sandbox *midasKey
-	appSecret         *secrets.Reader[secrets.Value]
-	sessions          *secrets.Reader[*signer.Key]
+	app       App
+	store     *switchable
+	saves     *queues
+	secret    *appSecret
+	rotations map[string]*rotation // of Midas keys, by field
+	sessions  *secrets.Reader[*signer.Key]
 
 	// Where the access_token comes from: one of them is set.
 	stable       *accesstoken.Stable
 	central      *secrets.Reader[secrets.Value]
 	centralCache *secrets.Cache[secrets.Value]
-}
-
-// MidasKey returns the app's Midas key of the environment.
-func (c *Credentials) MidasKey(ctx context.Context, env wechat.Environment) (*signer.Key, error) {
-	return c.midasKey(env).get(ctx)
-}
-
-func (c *Credentials) midasKey(env wechat.Environment) *midasKey {
-	if env == wechat.Sandbox {
-		return c.sandbox
-	}
-	return c.official
 }
 
 // SessionKey returns the player's session_key, nil for calls of v1 where the app sends
@@ -215,30 +201,17 @@ func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
 	return c.stable.Token(ctx)
 }
 
-// Missing names the field without which the app cannot pay: midas_key, where there
-// is none of either environment, or access_token. It is "" where nothing is missing.
+// Missing names the field without which the app cannot pay: an official Midas key that
+// is malformed, midas_key where there is no Midas key of either environment, or
+// access_token. It is "" where nothing is missing.
 func (c *Credentials) Missing(ctx context.Context) string {
-	if _, err := c.MidasKey(ctx, wechat.Official); err != nil {
-		if _, err := c.MidasKey(ctx, wechat.Sandbox); err != nil {
-			return officialKey
-		}
+	if name := c.secret.missing(ctx); name != "" {
+		return name
 	}
 	if _, err := c.AccessToken(ctx); err != nil {
 		return accessToken
 	}
 	return ""
-}
-
-// FallbackMidasKey returns a Midas key to try where WeChat refused these: the newest
-// in the store, or an earlier one. It is nil where there is no other.
-func (c *Credentials) FallbackMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
-	return c.midasKey(env).another(ctx, refused)
-}
-
-// ConfirmMidasKey notes that WeChat takes a key which FallbackMidasKey returned: MidasKey
-// returns it from then on.
-func (c *Credentials) ConfirmMidasKey(ctx context.Context, env wechat.Environment, key *signer.Key) {
-	c.midasKey(env).took(ctx, key)
 }
 
 // RenewSessionKey is SessionKey past the cache, if failed is what it holds.
@@ -256,38 +229,10 @@ func (c *Credentials) RenewAccessToken(ctx context.Context, failed secrets.Value
 
 // readAppSecret reads the app secret, past the cache if that holds what was refused.
 func (c *Credentials) readAppSecret(ctx context.Context, refused secrets.Value) (secrets.Value, error) {
-	if refused.IsZero() {
-		return c.appSecret.Get(ctx, c.app.Secret)
-	}
-	return c.appSecret.Renew(ctx, c.app.Secret, is(refused))
+	f, err := c.secret.renew(ctx, func(f keyField) bool { return f.text == refused }, appSecretKey)
+	return f.text, err
 }
 
 func is(value secrets.Value) func(secrets.Value) bool {
 	return func(other secrets.Value) bool { return other == value }
-}
-
-// field returns a parser that takes one field of a secret and makes a T of it.
-// White space around a key is a slip of whoever stored it: WeChat refuses what
-// was signed with it without saying why.
-func field[T any](name string, use func(string) T) func(secrets.Secret) (T, error) {
-	return func(s secrets.Secret) (none T, _ error) {
-		switch text := s[name].Reveal(); {
-		case text == "":
-			return none, fmt.Errorf("has no field %s", name)
-		case strings.TrimSpace(text) != text:
-			return none, fmt.Errorf("field %s must not begin or end with white space", name)
-		default:
-			return use(text), nil
-		}
-	}
-}
-
-// parseSession takes a player's session_key. A secret without one says of a player
-// what a missing secret says: the player has to log in.
-func parseSession(s secrets.Secret) (*signer.Key, error) {
-	key, err := field(sessionKey, signer.NewKey)(s)
-	if err != nil && s[sessionKey].IsZero() {
-		err = fmt.Errorf("%w: %w", err, secrets.ErrNotFound)
-	}
-	return key, err
 }

@@ -18,7 +18,7 @@ import (
 func TestTheEnvironmentPicksTheMidasKey(t *testing.T) {
 	creds := cacheOf(full()).Of(app, nil)
 	for env, want := range map[wechat.Environment]string{wechat.Official: "official", wechat.Sandbox: "sandbox"} {
-		key, err := creds.MidasKey(t.Context(), env)
+		key, err := creds.MidasKey(t.Context(), wechat.At(wechat.Pay, env))
 		require.NoError(t, err)
 		isKey(t, canary+want, key)
 	}
@@ -28,18 +28,18 @@ func TestThePlayerPicksTheSessionKey(t *testing.T) {
 	s := full()
 	key, err := cacheOf(s).Of(app, nil).SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
-	isKey(t, canary+"session", key)
+	isKey(t, sessionOf(""), key)
 	require.Equal(t, map[string]int{"midas/wx1234567/sessions/" + player: 1}, s.reads)
 }
 
 func TestASessionPathMayNameThePlayerWhereAndAsOftenAsItLikes(t *testing.T) {
 	s := full()
-	s.secrets["o1/keys/o1"] = map[string]string{"session_key": canary + "o1"}
+	s.secrets["o1/keys/o1"] = map[string]string{"session_key": sessionOf("o1")}
 	here := app
 	here.Session = "{openid}/keys/{openid}"
 	key, err := cacheOf(s).Of(here, nil).SessionKey(t.Context(), wechat.V1, "o1")
 	require.NoError(t, err)
-	isKey(t, canary+"o1", key)
+	isKey(t, sessionOf("o1"), key)
 }
 
 func TestWithoutMPSigOnlyV2ReadsASessionKey(t *testing.T) {
@@ -54,11 +54,11 @@ func TestWithoutMPSigOnlyV2ReadsASessionKey(t *testing.T) {
 
 	key, err = creds.SessionKey(t.Context(), wechat.V2, player)
 	require.NoError(t, err)
-	isKey(t, canary+"session", key)
-	s.put("midas/wx1234567/sessions/"+player, "session_key", canary+"session2")
+	isKey(t, sessionOf(""), key)
+	s.put("midas/wx1234567/sessions/"+player, "session_key", sessionOf("2"))
 	key, err = creds.RenewSessionKey(t.Context(), player, key)
 	require.NoError(t, err)
-	isKey(t, canary+"session2", key)
+	isKey(t, sessionOf("2"), key)
 }
 
 func TestTheAppSecretBuysTheAccessToken(t *testing.T) {
@@ -114,11 +114,11 @@ var needs = []struct {
 	get                 func(context.Context, *credentials.Credentials) error
 }{
 	{"midas/wx1234567", "midas_key", "", app, func(ctx context.Context, c *credentials.Credentials) error {
-		_, err := c.MidasKey(ctx, wechat.Official)
+		_, err := c.MidasKey(ctx, v1Official)
 		return err
 	}},
 	{"midas/wx1234567", "midas_key_sandbox", "", app, func(ctx context.Context, c *credentials.Credentials) error {
-		_, err := c.MidasKey(ctx, wechat.Sandbox)
+		_, err := c.MidasKey(ctx, v1Sandbox)
 		return err
 	}},
 	{"midas/wx1234567", "app_secret", "reading the app secret: ", app, func(ctx context.Context, c *credentials.Credentials) error {
@@ -213,7 +213,7 @@ func TestAPlayerWithoutSessionKeyIsNotFound(t *testing.T) {
 func TestAnAppWithoutSecretIsNotFound(t *testing.T) {
 	here := app
 	here.Secret = "nowhere"
-	_, err := cacheOf(full()).Of(here, nil).MidasKey(t.Context(), wechat.Official)
+	_, err := cacheOf(full()).Of(here, nil).MidasKey(t.Context(), v1Official)
 	require.ErrorIs(t, err, secrets.ErrNotFound)
 }
 
@@ -223,7 +223,7 @@ func TestKeysAreReadOnceInFiveMinutes(t *testing.T) {
 		creds := cacheOf(s).Of(app, nil)
 		use := func() {
 			for range 100 {
-				_, err := creds.MidasKey(t.Context(), wechat.Official)
+				_, err := creds.MidasKey(t.Context(), v1Official)
 				require.NoError(t, err)
 				_, err = creds.SessionKey(t.Context(), wechat.V1, player)
 				require.NoError(t, err)
@@ -245,9 +245,9 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := full()
 		creds := cacheOf(s).Of(central("access_token"), nil)
-		official, err := creds.MidasKey(t.Context(), wechat.Official)
+		official, err := creds.MidasKey(t.Context(), v1Official)
 		require.NoError(t, err)
-		sandbox, err := creds.MidasKey(t.Context(), wechat.Sandbox)
+		sandbox, err := creds.MidasKey(t.Context(), v1Sandbox)
 		require.NoError(t, err)
 		session, err := creds.SessionKey(t.Context(), wechat.V1, player)
 		require.NoError(t, err)
@@ -256,24 +256,24 @@ func TestWhatWeChatRefusedIsReadPastTheCache(t *testing.T) {
 
 		s.put(app.Secret, "midas_key", canary+"official2")
 		s.put(app.Secret, "midas_key_sandbox", canary+"sandbox2")
-		s.put("midas/wx1234567/sessions/"+player, "session_key", canary+"session2")
+		s.put("midas/wx1234567/sessions/"+player, "session_key", sessionOf("2"))
 		s.put("central/token", "access_token", canary+"token2")
 		for range 2 { // the second is late: what it complains of has been replaced
-			key, err := creds.FallbackMidasKey(t.Context(), wechat.Official, []*signer.Key{official})
+			key, err := creds.FallbackMidasKey(t.Context(), v1Official, []*signer.Key{official})
 			require.NoError(t, err)
 			isKey(t, canary+"official2", key)
-			key, err = creds.FallbackMidasKey(t.Context(), wechat.Sandbox, []*signer.Key{sandbox})
+			key, err = creds.FallbackMidasKey(t.Context(), v1Sandbox, []*signer.Key{sandbox})
 			require.NoError(t, err)
 			isKey(t, canary+"sandbox2", key)
 			key, err = creds.RenewSessionKey(t.Context(), player, session)
 			require.NoError(t, err)
-			isKey(t, canary+"session2", key)
+			isKey(t, sessionOf("2"), key)
 			next, err := creds.RenewAccessToken(t.Context(), token)
 			require.NoError(t, err)
 			require.Equal(t, canary+"token2", next.Reveal())
 			time.Sleep(10 * time.Second)
 		}
-		require.Equal(t, map[string]int{app.Secret: 4, "midas/wx1234567/sessions/" + player: 2, "central/token": 2}, s.reads)
+		require.Equal(t, map[string]int{app.Secret: 2, "midas/wx1234567/sessions/" + player: 2, "central/token": 2}, s.reads)
 	})
 }
 
@@ -297,7 +297,7 @@ func TestKeysOfTwoAppsAreKeptApart(t *testing.T) {
 	other := app
 	other.AppID, other.Secret = "wx2", "midas/wx2"
 	for here, want := range map[credentials.App]string{app: "official", other: "wx2"} {
-		key, err := cache.Of(here, nil).MidasKey(t.Context(), wechat.Official)
+		key, err := cache.Of(here, nil).MidasKey(t.Context(), v1Official)
 		require.NoError(t, err)
 		isKey(t, canary+want, key)
 	}
@@ -311,7 +311,7 @@ func TestAWarmAppPaysThroughAnHourWithoutItsStore(t *testing.T) {
 				creds := cacheOf(s).Of(here, new(weChat))
 				pays := func() {
 					for _, env := range []wechat.Environment{wechat.Official, wechat.Sandbox} {
-						_, err := creds.MidasKey(t.Context(), env)
+						_, err := creds.MidasKey(t.Context(), wechat.At(wechat.Pay, env))
 						require.NoError(t, err)
 					}
 					_, err := creds.SessionKey(t.Context(), wechat.V1, player)
@@ -334,7 +334,7 @@ func TestAWarmAppPaysThroughAnHourWithoutItsStore(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				pays()
 				synctest.Wait()
-				key, err := creds.MidasKey(t.Context(), wechat.Official)
+				key, err := creds.MidasKey(t.Context(), v1Official)
 				require.NoError(t, err)
 				isKey(t, canary+"next", key)
 			})

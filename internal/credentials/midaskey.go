@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"midas-sidecar/internal/secrets"
+	"midas-sidecar/internal/wechat"
 	"midas-sidecar/signer"
 )
 
@@ -22,15 +23,11 @@ const (
 	wait = time.Second
 )
 
-// midasKey is an app's Midas key of one environment. Nobody changes it at WeChat and
-// in the store at the same instant: while WeChat refuses the newest key and takes
-// an earlier one, that one is used.
-type midasKey struct {
-	path   string
-	reader *secrets.Reader[*signer.Key]
-	parse  func(secrets.Secret) (*signer.Key, error)
-	store  *switchable
-	log    *slog.Logger
+// rotation is what is known of a Midas key that is being replaced. Nobody changes it
+// at WeChat and in the store at the same instant: while WeChat refuses the newest key
+// and takes an earlier one, that one is used.
+type rotation struct {
+	log *slog.Logger
 
 	// instead is what WeChat takes in place of the newest key, nil while it takes that.
 	instead atomic.Pointer[replacement]
@@ -46,86 +43,104 @@ type replacement struct {
 	until   time.Time   // when to look for another
 }
 
-func (c *Cache) midasKey(cache *secrets.Cache[*signer.Key], app App, name string) *midasKey {
-	kind := c.kind(app, name)
-	return &midasKey{
-		path:   app.Secret,
-		reader: cache.Reader(c.store, kind),
-		parse:  field(name, signer.NewKey),
-		store:  c.store,
-		log:    kind.Log,
-	}
-}
-
-// get returns the key that WeChat takes, as far as is known.
-func (k *midasKey) get(ctx context.Context) (*signer.Key, error) {
-	newest, err := k.reader.Get(ctx, k.path)
-	if instead := k.instead.Load(); err == nil && instead != nil && instead.refused.Equal(newest) {
-		return instead.earlier, nil
-	}
-	return newest, err
-}
-
-// another returns a key that is not among those that WeChat refused for an order, nil
-// if there is none. Other orders use it once took says that WeChat takes it: the
-// refusal may have been about that order alone.
-func (k *midasKey) another(ctx context.Context, refused []*signer.Key) (*signer.Key, error) {
-	k.looking.Lock()
-	defer k.looking.Unlock()
-	among := func(key *signer.Key) bool { return slices.ContainsFunc(refused, key.Equal) }
-	newest, err := k.reader.Renew(ctx, k.path, among)
+// MidasKey returns the app's Midas key for calls of the endpoint: the one that WeChat
+// takes, as far as is known.
+func (c *Credentials) MidasKey(ctx context.Context, e wechat.Endpoint) (*signer.Key, error) {
+	newest, err := c.secret.get(ctx, midasFields(e)...)
 	if err != nil {
 		return nil, err
 	}
-	if !among(newest) {
-		return newest, nil
+	r := c.rotations[newest.name]
+	instead := r.instead.Load()
+	if instead == nil {
+		return newest.key, nil
 	}
-	isKnown := newest.Equal(k.found.refused) && time.Now().Before(k.found.until)
-	if isKnown && (k.found.earlier == nil || !among(k.found.earlier)) {
-		return k.found.earlier, nil
+	// Looked up again, since instead may say of one that is newer still that it is refused.
+	again, err := c.secret.get(ctx, midasFields(e)...)
+	switch {
+	case err != nil:
+		return nil, err
+	case instead.refused.Equal(again.key):
+		return instead.earlier, nil
+	case again.name == newest.name:
+		r.over(instead)
 	}
-	earlier, err := k.before(ctx, among)
+	return again.key, nil
+}
+
+// over notes that the newest key is used, and no earlier one.
+func (r *rotation) over(instead *replacement) {
+	if instead != nil && r.instead.CompareAndSwap(instead, nil) {
+		r.log.Info("the newest key is used again")
+	}
+}
+
+// FallbackMidasKey returns a Midas key to try where WeChat refused these for an order:
+// the newest in the store, or an earlier one. It is nil where there is no other. Other
+// orders use it once ConfirmMidasKey says that WeChat takes it: the refusal may have been
+// about that order alone.
+func (c *Credentials) FallbackMidasKey(ctx context.Context, e wechat.Endpoint, refused []*signer.Key) (*signer.Key, error) {
+	among := func(key *signer.Key) bool { return slices.ContainsFunc(refused, key.Equal) }
+	newest, err := c.secret.renew(ctx, func(f keyField) bool { return among(f.key) }, midasFields(e)...)
+	if err != nil {
+		return nil, err
+	}
+	if !among(newest.key) {
+		return newest.key, nil
+	}
+	r := c.rotations[newest.name]
+	r.looking.Lock()
+	defer r.looking.Unlock()
+	isKnown := newest.key.Equal(r.found.refused) && time.Now().Before(r.found.until)
+	if isKnown && (r.found.earlier == nil || !among(r.found.earlier)) {
+		return r.found.earlier, nil
+	}
+	earlier, err := c.midasKeyBefore(ctx, e, among)
 	rest := hopeless
 	if err != nil {
 		rest = wait
 	}
-	k.found = replacement{newest, earlier, time.Now().Add(rest)}
+	r.found = replacement{newest.key, earlier, time.Now().Add(rest)}
 	if err == nil && earlier == nil && len(refused) > 1 {
-		k.log.Error("WeChat refuses the newest key and those before")
+		r.log.Error("WeChat refuses the newest key and those before")
 	}
 	return earlier, err
 }
 
-// before looks for a key that was in the store earlier and is not among those that
-// WeChat refused, nil if there is none.
-func (k *midasKey) before(ctx context.Context, among func(*signer.Key) bool) (*signer.Key, error) {
-	secret, err := k.store.Earlier(ctx, k.path, func(s secrets.Secret) bool {
-		key, err := k.parse(s)
+// midasKeyBefore looks for a key that was in the store earlier and is not among those
+// that WeChat refused, nil if there is none.
+func (c *Credentials) midasKeyBefore(ctx context.Context, e wechat.Endpoint, among func(*signer.Key) bool) (*signer.Key, error) {
+	var key *signer.Key
+	_, err := c.store.Earlier(ctx, c.app.Secret, func(s secrets.Secret) bool {
+		version, _ := parseApp(s, nil) // which has no error
+		f, err := c.secret.in(version, midasFields(e))
+		key = f.key
 		return err == nil && !among(key)
 	})
 	if errors.Is(err, secrets.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading earlier versions of %s: %w", k.path, err)
+		return nil, fmt.Errorf("reading earlier versions of %s: %w", c.app.Secret, err)
 	}
-	return k.parse(secret)
+	return key, nil
 }
 
-// took notes that WeChat takes a key which another returned.
-func (k *midasKey) took(ctx context.Context, key *signer.Key) {
-	newest, err := k.reader.Get(ctx, k.path)
+// ConfirmMidasKey notes that WeChat takes a key which FallbackMidasKey returned: MidasKey
+// returns it from then on.
+func (c *Credentials) ConfirmMidasKey(ctx context.Context, e wechat.Endpoint, key *signer.Key) {
+	newest, err := c.secret.get(ctx, midasFields(e)...)
 	if err != nil {
 		return
 	}
-	instead := k.instead.Load()
-	switch {
-	case !key.Equal(newest):
-		next := &replacement{refused: newest, earlier: key}
-		if k.instead.CompareAndSwap(instead, next) && (instead == nil || !instead.earlier.Equal(key)) {
-			k.log.Warn("WeChat refuses the newest key: an earlier one is used")
-		}
-	case instead != nil && k.instead.CompareAndSwap(instead, nil):
-		k.log.Info("the newest key is used again")
+	r := c.rotations[newest.name]
+	instead := r.instead.Load()
+	if key.Equal(newest.key) {
+		r.over(instead)
+		return
+	}
+	next := &replacement{refused: newest.key, earlier: key}
+	if r.instead.CompareAndSwap(instead, next) && (instead == nil || !instead.earlier.Equal(key)) {
+		r.log.Warn("WeChat refuses the newest key: an earlier one is used")
 	}
 }

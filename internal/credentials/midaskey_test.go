@@ -14,7 +14,6 @@ import (
 
 	"midas-sidecar/internal/credentials"
 	"midas-sidecar/internal/secrets"
-	"midas-sidecar/internal/wechat"
 	"midas-sidecar/signer"
 )
 
@@ -60,13 +59,13 @@ func rotating(before string) (*versioned, *credentials.Credentials, *bytes.Buffe
 func pays(t *testing.T, creds *credentials.Credentials, taken string) (tried int, paid bool) {
 	t.Helper()
 	var refused []*signer.Key
-	key, err := creds.MidasKey(t.Context(), wechat.Official)
-	for ; key != nil; key, err = creds.FallbackMidasKey(t.Context(), wechat.Official, refused) {
+	key, err := creds.MidasKey(t.Context(), v1Official)
+	for ; key != nil; key, err = creds.FallbackMidasKey(t.Context(), v1Official, refused) {
 		require.NoError(t, err)
 		tried++
 		if key.Equal(signer.NewKey(canary + taken)) {
 			if tried > 1 {
-				creds.ConfirmMidasKey(t.Context(), wechat.Official, key)
+				creds.ConfirmMidasKey(t.Context(), v1Official, key)
 			}
 			return tried, true
 		}
@@ -135,11 +134,11 @@ func TestTwoNewerKeysDoNotHideTheOneThatWorks(t *testing.T) {
 func TestAKeyIsNotUsedForAllBeforeWeChatTookIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, creds, log := rotating(canary + "old")
-		newest, err := creds.MidasKey(t.Context(), wechat.Official)
+		newest, err := creds.MidasKey(t.Context(), v1Official)
 		require.NoError(t, err)
-		_, err = creds.FallbackMidasKey(t.Context(), wechat.Official, []*signer.Key{newest})
+		_, err = creds.FallbackMidasKey(t.Context(), v1Official, []*signer.Key{newest})
 		require.NoError(t, err)
-		key, err := creds.MidasKey(t.Context(), wechat.Official)
+		key, err := creds.MidasKey(t.Context(), v1Official)
 		require.NoError(t, err)
 		require.True(t, key.Equal(newest), "the refusal may be about one order")
 		require.Empty(t, log.String())
@@ -191,12 +190,12 @@ func TestAStoreWithoutHistoryHasNoKeyBefore(t *testing.T) {
 func TestAHundredRefusedOrdersLookForTheKeyBeforeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, creds, _ := rotating(canary + "old")
-		newest, err := creds.MidasKey(t.Context(), wechat.Official)
+		newest, err := creds.MidasKey(t.Context(), v1Official)
 		require.NoError(t, err)
 		done := make(chan struct{})
 		for range 100 {
 			go func() {
-				key, err := creds.FallbackMidasKey(t.Context(), wechat.Official, []*signer.Key{newest})
+				key, err := creds.FallbackMidasKey(t.Context(), v1Official, []*signer.Key{newest})
 				assert.NoError(t, err)
 				assert.True(t, key.Equal(signer.NewKey(canary+"old")))
 				done <- struct{}{}
@@ -212,8 +211,65 @@ func TestAHundredRefusedOrdersLookForTheKeyBeforeOnce(t *testing.T) {
 func TestTheKeyBeforeThatCannotBeReadIsNoKey(t *testing.T) {
 	s, creds, _ := rotating("")
 	s.err = secrets.ErrUnavailable
-	newest, err := creds.MidasKey(t.Context(), wechat.Official)
+	newest, err := creds.MidasKey(t.Context(), v1Official)
 	require.NoError(t, err)
-	_, err = creds.FallbackMidasKey(t.Context(), wechat.Official, []*signer.Key{newest})
+	_, err = creds.FallbackMidasKey(t.Context(), v1Official, []*signer.Key{newest})
 	require.ErrorIs(t, err, secrets.ErrUnavailable)
+}
+
+// A bad key is stored, and the one before is written again in its place; then once more.
+func TestARotationThatIsRolledBackIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, creds, log := rotating(canary + "old")
+		_, paid := pays(t, creds, "old")
+		require.True(t, paid)
+		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log)
+
+		rollBack := func(bad string) {
+			s.put(app.Secret, "midas_key", canary+"old")
+			s.before, s.oldest = canary+bad, canary+"old"
+			time.Sleep(cacheAges.Fresh)
+			for range 3 { // the first finds that there is a newer one
+				tried, paid := pays(t, creds, "old")
+				require.True(t, paid)
+				require.Equal(t, 1, tried)
+				synctest.Wait()
+			}
+		}
+		rollBack("new")
+		require.Equal(t, 1, strings.Count(log.String(), `level=INFO msg="the newest key is used again"`), log)
+
+		for _, bad := range []string{"bad", "new"} {
+			log.Reset()
+			s.put(app.Secret, "midas_key", canary+bad)
+			s.before = canary + "old"
+			time.Sleep(cacheAges.Fresh)
+			for range 3 {
+				_, paid = pays(t, creds, "old")
+				require.True(t, paid)
+				synctest.Wait()
+			}
+			require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log)
+			rollBack(bad)
+			require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), log)
+			require.Equal(t, 2, strings.Count(log.String(), "\n"), log)
+		}
+	})
+}
+
+// What replaces a bad key may be a new one, too.
+func TestARotationIsOverWithTheNextKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, creds, log := rotating(canary + "old")
+		_, paid := pays(t, creds, "old")
+		require.True(t, paid)
+		s.put(app.Secret, "midas_key", canary+"third")
+		time.Sleep(cacheAges.Fresh)
+		_, _ = pays(t, creds, "old")
+		synctest.Wait()
+		tried, paid := pays(t, creds, "third")
+		require.True(t, paid)
+		require.Equal(t, 1, tried)
+		require.Contains(t, log.String(), `level=INFO msg="the newest key is used again"`)
+	})
 }

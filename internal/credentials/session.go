@@ -37,9 +37,9 @@ func (c *Credentials) CanSave(ctx context.Context) error {
 // takes for each of them.
 func (c *Credentials) SaveSession(ctx context.Context, openid string, key secrets.Value) error {
 	fields := secrets.Secret{sessionKey: key}
-	parsed, err := parseSession(fields)
-	if err != nil {
-		return fmt.Errorf("WeChat's answer %w", err)
+	parsed, malformed := parseSession(fields, nil)
+	if malformed != nil && !isMalformed(malformed) {
+		return fmt.Errorf("WeChat's answer %w", malformed)
 	}
 	path := c.sessionPath(openid)
 	defer c.saves.enter(path)()
@@ -50,6 +50,11 @@ func (c *Credentials) SaveSession(ctx context.Context, openid string, key secret
 	if err != nil {
 		// Not with the player's path, which names him.
 		return fmt.Errorf("writing %s: %w", c.app.Session, err)
+	}
+	if malformed != nil {
+		// The player is logged in, whatever WeChat's reason. Payments say what is wrong.
+		c.sessions.Forget(path)
+		return nil
 	}
 	c.sessions.Put(path, parsed)
 	return nil

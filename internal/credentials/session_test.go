@@ -50,21 +50,21 @@ func TestASessionThatIsSavedIsSignedWithAtOnce(t *testing.T) {
 	creds := cacheOf(w).Of(app, nil)
 	key, err := creds.SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
-	isKey(t, canary+"session", key)
+	isKey(t, sessionOf(""), key)
 
 	require.NoError(t, creds.CanSave(t.Context()))
-	require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(canary+"new")))
+	require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(sessionOf("new"))))
 	key, err = creds.SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
-	isKey(t, canary+"new", key)
-	require.Equal(t, []string{sessionPath + " " + canary + "new"}, w.writes)
+	isKey(t, sessionOf("new"), key)
+	require.Equal(t, []string{sessionPath + " " + sessionOf("new")}, w.writes)
 	require.Equal(t, 1, w.reads[sessionPath], "nothing had to be read again")
 }
 
 func TestAStoreThatCannotBeWrittenIsKnownBefore(t *testing.T) {
 	creds := cacheOf(full()).Of(app, nil)
 	require.ErrorIs(t, creds.CanSave(t.Context()), secrets.ErrReadOnly)
-	require.ErrorIs(t, creds.SaveSession(t.Context(), player, secrets.NewValue("k")), secrets.ErrReadOnly)
+	require.ErrorIs(t, creds.SaveSession(t.Context(), player, secrets.NewValue("aw==")), secrets.ErrReadOnly)
 }
 
 func TestAStoreThatWasAwayIsAskedWhetherItStillIs(t *testing.T) {
@@ -80,18 +80,31 @@ func TestAStoreThatWasAwayIsAskedWhetherItStillIs(t *testing.T) {
 func TestAKeyThatIsNotStoredIsNotUsedAndItsErrorNamesNoPlayer(t *testing.T) {
 	w := &writable{store: full(), refuses: errors.New("permission denied")}
 	creds := cacheOf(w).Of(app, nil)
-	err := creds.SaveSession(t.Context(), player, secrets.NewValue(canary+"new"))
+	err := creds.SaveSession(t.Context(), player, secrets.NewValue(sessionOf("new")))
 	require.EqualError(t, err, "writing midas/wx1234567/sessions/{openid}: permission denied")
 	key, err := creds.SessionKey(t.Context(), wechat.V1, player)
 	require.NoError(t, err)
-	isKey(t, canary+"session", key)
+	isKey(t, sessionOf(""), key)
 }
 
-func TestAKeyThatCouldNotBeReadAgainIsNotStored(t *testing.T) {
+// A login that WeChat grants is one, whatever its key looks like. Nothing is signed with
+// what cannot be right.
+func TestAKeyOfWeChatsThatIsMalformedIsStoredAndNotSignedWith(t *testing.T) {
+	for _, odd := range []string{canary + "\n", canary, "_" + sessionOf("url")} {
+		w := &writable{store: full()}
+		creds := cacheOf(w).Of(app, nil)
+		require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(odd)))
+		require.Equal(t, []string{sessionPath + " " + odd}, w.writes)
+		_, err := creds.SessionKey(t.Context(), wechat.V1, player)
+		require.ErrorContains(t, err, "midas/wx1234567/sessions/{openid} field session_key must ")
+		require.NotErrorIs(t, err, secrets.ErrNotFound)
+		hides(t, err)
+	}
+}
+
+func TestNoKeyIsNotStored(t *testing.T) {
 	w := &writable{store: full()}
-	err := cacheOf(w).Of(app, nil).SaveSession(t.Context(), player, secrets.NewValue(canary+"\n"))
-	require.Error(t, err)
-	hides(t, err)
+	require.Error(t, cacheOf(w).Of(app, nil).SaveSession(t.Context(), player, secrets.Value{}))
 	require.Empty(t, w.writes)
 }
 
@@ -103,7 +116,7 @@ func TestOfTwoLoginsOfAPlayerTheLaterWins(t *testing.T) {
 		var all sync.WaitGroup
 		var want []string
 		for i := range 20 {
-			key := fmt.Sprint(canary, i)
+			key := sessionOf(fmt.Sprint(i))
 			w.takes[key] = time.Duration(20-i) * time.Second
 			want = append(want, sessionPath+" "+key)
 			all.Go(func() { require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(key))) })
@@ -111,13 +124,13 @@ func TestOfTwoLoginsOfAPlayerTheLaterWins(t *testing.T) {
 		}
 		// Others do not wait for them.
 		began := time.Now()
-		require.NoError(t, creds.SaveSession(t.Context(), "another", secrets.NewValue("k")))
+		require.NoError(t, creds.SaveSession(t.Context(), "another", secrets.NewValue("aw==")))
 		require.Zero(t, time.Since(began))
 		all.Wait()
-		require.Equal(t, append([]string{"midas/wx1234567/sessions/another k"}, want...), w.writes)
+		require.Equal(t, append([]string{"midas/wx1234567/sessions/another aw=="}, want...), w.writes)
 		key, err := creds.SessionKey(t.Context(), wechat.V1, player)
 		require.NoError(t, err)
-		isKey(t, canary+"19", key)
+		isKey(t, sessionOf("19"), key)
 	})
 }
 
@@ -138,18 +151,18 @@ func TestTheAppSecretIsReadPastTheCacheWhereItIsRefused(t *testing.T) {
 // A reload may change a line of the app while one of its players logs in twice.
 func TestTheLaterLoginCountsThoughTheAppIsConfiguredAnewInBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &writable{store: full(), takes: map[string]time.Duration{canary + "old": 2 * time.Second, canary + "new": time.Second}}
+		w := &writable{store: full(), takes: map[string]time.Duration{sessionOf("old"): 2 * time.Second, sessionOf("new"): time.Second}}
 		cache := cacheOf(w)
 		changed := app
 		changed.MPSig = !app.MPSig
 		before, after := cache.Of(app, nil), cache.Of(changed, nil)
 		var logins sync.WaitGroup
-		logins.Go(func() { assert.NoError(t, before.SaveSession(t.Context(), player, secrets.NewValue(canary+"old"))) })
+		logins.Go(func() { assert.NoError(t, before.SaveSession(t.Context(), player, secrets.NewValue(sessionOf("old")))) })
 		synctest.Wait()
-		logins.Go(func() { assert.NoError(t, after.SaveSession(t.Context(), player, secrets.NewValue(canary+"new"))) })
+		logins.Go(func() { assert.NoError(t, after.SaveSession(t.Context(), player, secrets.NewValue(sessionOf("new")))) })
 		logins.Wait()
 		key, err := after.SessionKey(t.Context(), wechat.V2, player)
 		require.NoError(t, err)
-		isKey(t, canary+"new", key)
+		isKey(t, sessionOf("new"), key)
 	})
 }

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"errors"
 	"time"
 
 	"midas-sidecar/internal/secrets"
@@ -51,9 +52,7 @@ type Status struct {
 // Status returns how things are now, without reading anything.
 func (c *Credentials) Status() Status {
 	s := Status{Ages: make(map[string]time.Duration), Troubles: make(map[string]secrets.Trouble)}
-	look(s, officialKey, c.app.Secret, c.official.reader)
-	look(s, sandboxKey, c.app.Secret, c.sandbox.reader)
-	look(s, appSecret, c.app.Secret, c.appSecret)
+	c.secret.status(s)
 	look(s, sessionKey, "", c.sessions)
 	if c.central != nil {
 		look(s, accessToken, c.app.TokenSecret, c.central)
@@ -77,13 +76,23 @@ func look[V any](s Status, field, path string, reader *secrets.Reader[V]) {
 	}
 }
 
+// Malformed returns the rules that fields of the app's secrets break, by field, as far
+// as they have been read.
+func (c *Credentials) Malformed() map[string]string {
+	rules := make(map[string]string)
+	for _, trouble := range c.Status().Troubles {
+		if e, ok := errors.AsType[*secrets.MalformedError](trouble.Failure); ok {
+			rules[e.Field] = e.Rule
+		}
+	}
+	return rules
+}
+
 // Sessions returns about how many session_keys are kept.
 func (c *Cache) Sessions() int { return c.sessions.Len() }
 
 // Forget drops all secrets and tokens that are kept. What is needed is read again.
 func (c *Cache) Forget() {
-	c.official.Forget()
-	c.sandbox.Forget()
 	c.appSecrets.Forget()
 	c.sessions.Forget()
 	c.mu.Lock()

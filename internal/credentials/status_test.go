@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -47,9 +48,9 @@ func observed(s secrets.Store, here credentials.App, w *weChat) (*credentials.Ca
 func readAll(t *testing.T, creds *credentials.Credentials) {
 	t.Helper()
 	ctx := context.Background()
-	_, err := creds.MidasKey(ctx, wechat.Official)
+	_, err := creds.MidasKey(ctx, v1Official)
 	require.NoError(t, err)
-	_, err = creds.MidasKey(ctx, wechat.Sandbox)
+	_, err = creds.MidasKey(ctx, v1Sandbox)
 	require.NoError(t, err)
 	_, err = creds.SessionKey(ctx, wechat.V1, player)
 	require.NoError(t, err)
@@ -139,7 +140,7 @@ func TestAReadThatFailsAtFirstIsObservedAndNotStale(t *testing.T) {
 	s := full()
 	s.leaves(true)
 	_, creds, o := observed(s, app, new(weChat))
-	_, err := creds.MidasKey(t.Context(), wechat.Official)
+	_, err := creds.MidasKey(t.Context(), v1Official)
 	require.Error(t, err)
 	require.Equal(t, []string{"midas_key unavailable"}, o.reads)
 	require.Empty(t, o.stale)
@@ -154,6 +155,7 @@ func (refusing) Read(context.Context, string) (secrets.Secret, error) {
 }
 
 func TestEveryReadIsObservedWithItsResult(t *testing.T) {
+	others := []string{"midas_key_sandbox found", "app_secret found"}
 	for want, store := range map[string]secrets.Store{
 		"midas_key found": full(),
 		"midas_key absent": func() *store {
@@ -171,9 +173,13 @@ func TestEveryReadIsObservedWithItsResult(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			_, creds, o := observed(store, app, nil)
 			for range 3 {
-				_, _ = creds.MidasKey(t.Context(), wechat.Official)
+				_, _ = creds.MidasKey(t.Context(), v1Official)
 			}
-			require.Equal(t, []string{want}, o.reads, "what is kept is not read again")
+			wanted := []string{want}
+			if strings.HasSuffix(want, "found") || strings.HasSuffix(want, "malformed") {
+				wanted = append(wanted, others...) // which the same call brings
+			}
+			require.Equal(t, wanted, o.reads, "what is kept is not read again")
 		})
 	}
 }
@@ -240,7 +246,7 @@ func TestACentralTokenIsForgottenToo(t *testing.T) {
 
 func TestOnePlayersKeyIsForgottenAndNoOthers(t *testing.T) {
 	s := full()
-	s.secrets["midas/wx1234567/sessions/o2"] = map[string]string{"session_key": canary + "o2"}
+	s.secrets["midas/wx1234567/sessions/o2"] = map[string]string{"session_key": sessionOf("o2")}
 	_, creds, _ := observed(s, app, nil)
 	read := func() {
 		for _, openid := range []string{player, "o2"} {

@@ -40,6 +40,13 @@ func (s *switchable) Version() uint64 {
 	return 0
 }
 
+// Look makes a store that is looked at now and then look at once.
+func (s *switchable) Look() {
+	if store, ok := (*s.store.Load()).(interface{ Look() }); ok {
+		store.Look()
+	}
+}
+
 // history is a store that keeps earlier versions of its secrets.
 type history interface {
 	// Earlier returns the newest of a secret's earlier versions that is another

@@ -2,6 +2,7 @@ package credentials_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"strings"
@@ -23,6 +24,17 @@ const (
 	// canary is part of every secret, and must turn up in no error.
 	canary = "canary-5ecret"
 )
+
+// Endpoints of v1, one for each environment.
+var (
+	v1Official = wechat.At(wechat.Pay, wechat.Official)
+	v1Sandbox  = wechat.At(wechat.Pay, wechat.Sandbox)
+)
+
+// sessionOf is a session_key as WeChat gives them, which tells which it is.
+func sessionOf(name string) string {
+	return base64.StdEncoding.EncodeToString([]byte(canary + name))
+}
 
 // app has its secrets where they are by default.
 var app = credentials.App{
@@ -48,7 +60,7 @@ func full() *store {
 			"midas_key_sandbox": canary + "sandbox",
 			"app_secret":        canary + "app",
 		},
-		"midas/wx1234567/sessions/" + player: {"session_key": canary + "session"},
+		"midas/wx1234567/sessions/" + player: {"session_key": sessionOf("")},
 		"central/token":                      {"access_token": canary + "token", "other": canary + "other"},
 	}}
 }
@@ -125,5 +137,6 @@ func hides(t *testing.T, err error) {
 	t.Helper()
 	for ; err != nil; err = errors.Unwrap(err) {
 		require.NotContains(t, err.Error(), canary)
+		require.NotContains(t, err.Error(), sessionOf("")[:16])
 	}
 }

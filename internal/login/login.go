@@ -59,7 +59,7 @@ func (p *Processor) Process(ctx context.Context, appID string, wish wechat.Login
 	}
 	secret, err := creds.AppSecret(ctx, secrets.Value{})
 	if err != nil {
-		return outcome.NewErrorAnswer(outcome.SecretsUnavailable, outcome.ErrorDetail{Message: "the app secret cannot be read", Cause: err})
+		return outcome.NewErrorAnswer(outcome.SecretsUnavailable, outcome.ErrorDetail{Message: secrets.Advice(err, "the app secret cannot be read"), Cause: err})
 	}
 	a := attempts{processor: p, appID: appID, code: wish.JSCode.Reveal()}
 	reply, failure := a.send(ctx, secret)

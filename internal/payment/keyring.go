@@ -35,18 +35,18 @@ func (k *keyring) gather(ctx context.Context) (keys wechat.Keys, refusal *outcom
 	}
 	var err error
 	if keys.Midas = k.fallback; keys.Midas == nil {
-		keys.Midas, err = k.creds.MidasKey(ctx, k.order.Endpoint().Environment)
+		keys.Midas, err = k.creds.MidasKey(ctx, k.order.Endpoint())
 	}
 	if err != nil {
-		return refuse(outcome.SecretsUnavailable, "the Midas key cannot be read", err)
+		return refuse(outcome.SecretsUnavailable, secrets.Advice(err, "the Midas key cannot be read"), err)
 	}
 	if keys.Session, err = k.creds.SessionKey(ctx, k.order.Endpoint().API.Family, k.order.OpenID()); errors.Is(err, secrets.ErrNotFound) {
 		return refuse(outcome.SessionMissing, "openid: has no session_key in the secret store; the player must log in", err)
 	} else if err != nil {
-		return refuse(outcome.SecretsUnavailable, "the session_key cannot be read", err)
+		return refuse(outcome.SecretsUnavailable, secrets.Advice(err, "the session_key cannot be read"), err)
 	}
 	if keys.AccessToken, err = k.creds.AccessToken(ctx); err != nil {
-		return refuse(outcome.TokenUnavailable, "the access_token cannot be had", err)
+		return refuse(outcome.TokenUnavailable, secrets.Advice(err, "the access_token cannot be had"), err)
 	}
 	return keys, nil
 }
@@ -85,7 +85,7 @@ func (k *keyring) tryFallback(ctx context.Context, used *signer.Key) bool {
 	if len(k.refused) > 2 {
 		return false
 	}
-	key, err := k.creds.FallbackMidasKey(ctx, k.order.Endpoint().Environment, k.refused)
+	key, err := k.creds.FallbackMidasKey(ctx, k.order.Endpoint(), k.refused)
 	k.fallback = key
 	return err == nil && key != nil
 }
@@ -94,6 +94,6 @@ func (k *keyring) tryFallback(ctx context.Context, used *signer.Key) bool {
 // as the order itself.
 func (k *keyring) confirm(ctx context.Context, action wechat.Action) {
 	if k.fallback != nil && (action == wechat.Applied || action == wechat.Done) {
-		k.creds.ConfirmMidasKey(ctx, k.order.Endpoint().Environment, k.fallback)
+		k.creds.ConfirmMidasKey(ctx, k.order.Endpoint(), k.fallback)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // Credentials are what an app signs with. A method's error means that the thing cannot be
 // had now.
 type Credentials interface {
-	MidasKey(context.Context, wechat.Environment) (*signer.Key, error)
+	MidasKey(context.Context, wechat.Endpoint) (*signer.Key, error)
 	// SessionKey returns nil where the app signs no calls of the family for the
 	// player, and an error that is secrets.ErrNotFound where the player has none.
 	SessionKey(ctx context.Context, family *wechat.Family, openid string) (*signer.Key, error)
@@ -23,9 +23,9 @@ type Credentials interface {
 
 	// FallbackMidasKey returns a Midas key that WeChat has not refused, past what is
 	// kept at hand, and nil where there is none.
-	FallbackMidasKey(ctx context.Context, env wechat.Environment, refused []*signer.Key) (*signer.Key, error)
+	FallbackMidasKey(ctx context.Context, e wechat.Endpoint, refused []*signer.Key) (*signer.Key, error)
 	// ConfirmMidasKey notes that WeChat takes such a key.
-	ConfirmMidasKey(ctx context.Context, env wechat.Environment, key *signer.Key)
+	ConfirmMidasKey(ctx context.Context, e wechat.Endpoint, key *signer.Key)
 
 	// The Renew methods do what their namesakes do, past what is kept at hand,
 	// unless that is no longer what failed.

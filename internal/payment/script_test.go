@@ -58,7 +58,7 @@ type wallet struct {
 	unsigned              bool   // calls of v1 have no mp_sig
 }
 
-func (w wallet) MidasKey(ctx context.Context, _ wechat.Environment) (*signer.Key, error) {
+func (w wallet) MidasKey(ctx context.Context, _ wechat.Endpoint) (*signer.Key, error) {
 	return signer.NewKey("M"), w.wait(ctx, w.midas)
 }
 
@@ -81,7 +81,7 @@ func (wallet) wait(ctx context.Context, err error) error {
 	return err
 }
 
-func (w wallet) FallbackMidasKey(_ context.Context, _ wechat.Environment, refused []*signer.Key) (*signer.Key, error) {
+func (w wallet) FallbackMidasKey(_ context.Context, _ wechat.Endpoint, refused []*signer.Key) (*signer.Key, error) {
 	key := signer.NewKey("M" + w.renewed)
 	if slices.ContainsFunc(refused, key.Equal) {
 		key = nil
@@ -89,7 +89,7 @@ func (w wallet) FallbackMidasKey(_ context.Context, _ wechat.Environment, refuse
 	return key, w.midas
 }
 
-func (wallet) ConfirmMidasKey(context.Context, wechat.Environment, *signer.Key) {}
+func (wallet) ConfirmMidasKey(context.Context, wechat.Endpoint, *signer.Key) {}
 
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {
 	return signer.NewKey("S" + w.renewed), w.renewing

@@ -344,3 +344,24 @@ func TestV2IsSignedForThePlayerAlsoWhereV1IsNot(t *testing.T) {
 		require.Equal(t, outcome.SessionMissing, w.payV2("b3", 1).ErrorCode)
 	})
 }
+
+func TestV2SignsWithItsOwnMidasKeyInBothEnvironments(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *world) {
+		w.store.put("app", "midas_key_v2", "v2 official")
+		w.store.put("app", "midas_key_v2_sandbox", "v2 sandbox")
+		require.NoError(t, w.weChat.Edit(func(s *simulator.State) {
+			s.Apps[appID].MidasKey, s.Apps[appID].MidasKeySandbox = "v2 official", "v2 sandbox"
+		}))
+		pays := func(api *wechat.API, e wechat.Environment, body string) outcome.Answer {
+			return w.processor.Process(context.Background(), w.request(wechat.At(api, e), body), w.credentials)
+		}
+		for env, number := range map[wechat.Environment]int{wechat.Official: 0, wechat.Sandbox: 1} {
+			v2 := pays(wechat.PayV2, env, fmt.Sprintf(`{"openid":%q,"bill_no":"b1","amount":1,"env":%d}`, player, number))
+			require.Equal(t, outcome.Applied, v2.Outcome, "%s", v2.Body)
+			require.Equal(t, 1, v2.Attempts)
+			v1 := pays(wechat.Pay, env, fmt.Sprintf(`{"openid":%q,"bill_no":"b1","amt":1}`, player))
+			require.Equal(t, outcome.Rejected, v1.Outcome)
+			require.Equal(t, 90011, v1.Errcode, "v1 has the other key")
+		}
+	})
+}

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// absent is how long it is remembered that a secret does not exist, or makes no
-	// sense: long enough to spare the store a storm, short enough for a player who
+	// NegativeTTL is how long it is remembered that a secret does not exist, or makes
+	// no sense: long enough to spare the store a storm, short enough for a player who
 	// just logged in.
-	absent = 2 * time.Second
+	NegativeTTL = 2 * time.Second
 
 	// again is how long after a read that failed the next one is tried, if by then
 	// somebody still needs the secret.
@@ -36,7 +36,7 @@ type Ages struct {
 // is filled and asked by Readers.
 type Cache[V any] struct {
 	ages    atomic.Pointer[Ages]
-	parse   func(Secret) (V, error)
+	parse   func(Secret, V) (V, error)
 	entries *otter.Cache[string, entry[V]]
 	slots   chan struct{}
 }
@@ -53,8 +53,10 @@ type entry[V any] struct {
 
 // NewCache returns a cache of at most size secrets. parse turns a secret into what
 // is used; its error goes on from the secret's path ("has no field midas_key") and
-// names no value.
-func NewCache[V any](size int, ages Ages, parse func(Secret) (V, error)) *Cache[V] {
+// names no value. It may look at what was used before, which is V's zero value where
+// nothing was. A V with a method Flawed() bool that returns true is used, and read
+// again as soon as one that makes no sense.
+func NewCache[V any](size int, ages Ages, parse func(s Secret, before V) (V, error)) *Cache[V] {
 	c := &Cache[V]{parse: parse, slots: make(chan struct{}, background)}
 	c.ages.Store(&ages)
 	c.entries = otter.Must(&otter.Options[string, entry[V]]{
@@ -89,6 +91,11 @@ func (e entry[V]) use() (V, error) {
 	return e.value, e.err
 }
 
+func flawed(value any) bool {
+	v, tells := value.(interface{ Flawed() bool })
+	return tells && v.Flawed()
+}
+
 func since(unixNano int64) time.Duration { return time.Since(time.Unix(0, unixNano)) }
 
 // expiry is when an entry is no longer used.
@@ -96,7 +103,7 @@ type expiry[V any] struct{ ages *atomic.Pointer[Ages] }
 
 func (x expiry[V]) ExpireAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
 	if !e.Value.usable {
-		return absent
+		return NegativeTTL
 	}
 	ages := x.ages.Load()
 	return max(ages.Fresh+ages.Stale-since(e.Value.read), 1)
@@ -118,8 +125,8 @@ func (x expiry[V]) ExpireAfterRead(e otter.Entry[string, entry[V]]) time.Duratio
 type refresh[V any] struct{ ages *atomic.Pointer[Ages] }
 
 func (x refresh[V]) RefreshAfterCreate(e otter.Entry[string, entry[V]]) time.Duration {
-	if e.Value.err != nil {
-		return absent
+	if e.Value.err != nil || flawed(e.Value.value) {
+		return NegativeTTL
 	}
 	return x.ages.Load().Fresh
 }

@@ -31,7 +31,7 @@ func bounded(s secrets.Store, size int) *secrets.Reader[string] {
 		Reader(s, secrets.Kind{Pace: breaker.NewPace(time.Second), Log: slog.New(slog.DiscardHandler)})
 }
 
-func parseKey(s secrets.Secret) (string, error) {
+func parseKey(s secrets.Secret, _ string) (string, error) {
 	if s["key"].IsZero() {
 		return "", errors.New("has no field key")
 	}

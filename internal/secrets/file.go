@@ -17,6 +17,9 @@ import (
 // this time, and a busy sidecar does not ask the file system at every payment.
 const statEvery = time.Second
 
+// tick is how long a file may be written again without its time of change telling so.
+const tick = 2 * time.Second
+
 // File is a store in a JSON file, {"<path>": {"<field>": "<value>"}}: what a Vault
 // Agent template writes, a mounted secret, or a trial by hand. It is read only.
 // Replacing the file replaces the secrets within a second; while the file is
@@ -29,6 +32,7 @@ type File struct {
 	mu      sync.Mutex
 	looked  time.Time
 	seen    os.FileInfo // of the file last read, nil where it could not be
+	read    time.Time   // when that was
 	secrets map[string]Secret
 	version uint64
 	err     error     // why the file as it is now cannot be used
@@ -48,6 +52,15 @@ func (f *File) SetStale(stale time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stale = stale
+}
+
+// Look reads the file now, whatever its time of change says, and however short ago it
+// was looked at: somebody knows that a secret is no longer good.
+func (f *File) Look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looked, f.seen = time.Time{}, nil
+	f.look()
 }
 
 // Read returns the fields of the secret at path.
@@ -105,10 +118,11 @@ func (f *File) look() {
 func (f *File) follow() {
 	info, err := os.Stat(f.path)
 	if err == nil && f.seen != nil && os.SameFile(info, f.seen) &&
-		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {
+		info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() &&
+		f.read.Sub(info.ModTime()) > tick {
 		return
 	}
-	f.seen = nil
+	f.seen, f.read = nil, time.Now()
 	var text []byte
 	if err == nil {
 		text, err = os.ReadFile(f.path)

@@ -285,3 +285,40 @@ func TestASlipInAFileIsNotUsed(t *testing.T) {
 		})
 	}
 }
+
+// rewrite puts content into the file, in place, and lets nothing about it tell so.
+func (f *file) rewrite(content string) {
+	f.t.Helper()
+	require.NoError(f.t, os.WriteFile(f.path, []byte(content), 0o600))
+	require.NoError(f.t, os.Chtimes(f.path, time.Time{}, f.written))
+}
+
+func TestWhatFailedIsLookedForInTheFileAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		cache := cacheOf(f)
+		f.write(`{"app":{"key":"1"}}`)
+		require.Equal(t, "1", get(t, cache, "app"))
+		for _, next := range []string{"2", "3", "4"} { // within one second
+			failed := get(t, cache, "app")
+			f.rewrite(`{"app":{"key":"` + next + `"}}`)
+			require.Equal(t, failed, get(t, cache, "app"))
+			key, err := cache.Renew(t.Context(), "app", func(key string) bool { return key == failed })
+			require.NoError(t, err)
+			require.Equal(t, next, key)
+		}
+	})
+}
+
+// A file is written twice within one tick of the file system's clock, and read in between.
+func TestAFileThatIsWrittenAgainAtOnceIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.written = time.Now()
+		f.rewrite(`{"app":{"key":"1"}}`)
+		require.Equal(t, "1", f.key())
+		f.rewrite(`{"app":{"key":"2"}}`)
+		time.Sleep(time.Second)
+		require.Equal(t, "2", f.key())
+	})
+}

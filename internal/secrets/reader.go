@@ -11,6 +11,9 @@ import (
 	"midas-sidecar/internal/breaker"
 )
 
+// warnEvery is how often the log is told that players' secrets are malformed.
+const warnEvery = time.Minute
+
 // Reader reads secrets of one kind, such as the session_keys of one app's players,
 // from a store through a cache. The store is asked once at a time per path, however
 // many callers wait for it, and nobody waits while there is a value that may be
@@ -22,6 +25,7 @@ type Reader[V any] struct {
 	kind  Kind
 
 	unusable atomic.Bool             // whether the log has heard so
+	warned   atomic.Int64            // when it last heard of a player, in Unix nanoseconds
 	failed   atomic.Pointer[string]  // the path that was refused, if the last read was
 	refusals atomic.Int64            // how many reads were refused since one worked
 	trouble  atomic.Pointer[Trouble] // nil while secrets of the kind can be read again
@@ -65,6 +69,20 @@ const (
 	Refused     Result = "refused"     // the store is there and does not give it
 	Unavailable Result = "unavailable" // the store cannot be used
 )
+
+// ResultOf returns how a read of the store ended, by the error that it returned.
+func ResultOf(err error) Result {
+	switch {
+	case err == nil:
+		return Found
+	case errors.Is(err, ErrNotFound):
+		return Absent
+	case errors.Is(err, ErrUnavailable):
+		return Unavailable
+	default:
+		return Refused
+	}
+}
 
 // Trouble is why secrets cannot be read again, and since when.
 type Trouble struct {
@@ -114,11 +132,14 @@ func (r *Reader[V]) Get(ctx context.Context, path string) (V, error) {
 // caller has read since is returned as it is. A value that fails though it was
 // just renewed is wrong and not stale; it is not read again for a while.
 func (r *Reader[V]) Renew(ctx context.Context, path string, failed func(V) bool) (V, error) {
+	if s, ok := r.store.(interface{ Look() }); ok {
+		s.Look()
+	}
 	e, kept := r.cache.entries.GetIfPresent(path)
-	if !kept || !e.usable || !failed(e.value) {
+	if !kept || !e.usable || e.version < r.version() || !failed(e.value) {
 		return r.Get(ctx, path)
 	}
-	if e.renewed != 0 && since(e.renewed) < absent {
+	if e.renewed != 0 && since(e.renewed) < NegativeTTL {
 		return e.value, nil
 	}
 	select {
@@ -174,7 +195,7 @@ func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
 				done <- result{error: errPanic}
 			}
 		}()
-		e, err := l.read(context.WithoutCancel(ctx), path)
+		e, err := l.read(context.WithoutCancel(ctx), path, entry[V]{})
 		switch {
 		case err == nil:
 			l.noteUse(e)
@@ -199,7 +220,7 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 		defer func() { <-l.cache.slots }()
 	}
 	// Nobody waits, or else not here.
-	e, err := l.read(context.WithoutCancel(ctx), path)
+	e, err := l.read(context.WithoutCancel(ctx), path, before)
 	if err != nil {
 		l.goesStale(err)
 		return e, err
@@ -227,10 +248,23 @@ func (l loader[V]) Reload(ctx context.Context, path string, before entry[V]) (en
 func (r *Reader[V]) noteUse(e entry[V]) {
 	switch {
 	case r.kind.Players != "":
+		if !e.usable && e.malformed() {
+			r.notePlayer(e.err)
+		}
 	case !e.usable && r.unusable.CompareAndSwap(false, true):
 		r.kind.Log.Warn("secret cannot be used", "error", e.err)
 	case e.usable && r.unusable.CompareAndSwap(true, false):
 		r.kind.Log.Info("secret can be used")
+	}
+}
+
+// notePlayer notes that the secret of a player is malformed. The log is told now and
+// then only: whatever spoils one may spoil all.
+func (r *Reader[V]) notePlayer(failure error) {
+	r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), failure})
+	last, now := r.warned.Load(), time.Now().UnixNano()
+	if now-last >= int64(warnEvery) && r.warned.CompareAndSwap(last, now) {
+		r.kind.Log.Warn("secret cannot be used", "error", failure)
 	}
 }
 
@@ -245,7 +279,7 @@ func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, Er
 
 // read asks the store, if its gate is open. The error is why the store did not tell
 // whether there is such a secret; it is in the entry, too, if the store was asked.
-func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
+func (r *Reader[V]) read(ctx context.Context, path string, before entry[V]) (entry[V], error) {
 	e := entry[V]{version: r.version(), read: time.Now().UnixNano()}
 	shown := path
 	if r.kind.Players != "" {
@@ -269,7 +303,7 @@ func (r *Reader[V]) read(ctx context.Context, path string) (entry[V], error) {
 		e.err = fmt.Errorf("reading %s: %w", shown, err)
 		return e, e.err
 	}
-	if e.value, err = r.cache.parse(secret); err != nil {
+	if e.value, err = r.cache.parse(secret, before.value); err != nil {
 		r.worked(try, Malformed)
 		e.err = fmt.Errorf("%s %w", shown, err)
 		return e, nil
@@ -314,6 +348,15 @@ func (r *Reader[V]) worked(try breaker.Try, result Result) {
 		r.trouble.Store(nil)
 	}
 	r.kind.Watcher.Read(result)
+}
+
+// Peek returns the value at path that is in use, and false where none is.
+func (r *Reader[V]) Peek(path string) (value V, used bool) {
+	e, kept := r.cache.entries.GetEntryQuietly(path)
+	if !kept || !e.Value.usable {
+		return value, false
+	}
+	return e.Value.value, true
 }
 
 // Age returns how long ago the value at path was read that is in use, and false where
