@@ -216,7 +216,7 @@ func ReadSession(body []byte, secret secrets.Value) (Session, error) {
 // SecretRefused tells whether WeChat did not take the app secret. It has not looked at
 // the js_code then, which is as good as before.
 func (s Session) SecretRefused() bool {
-	return TokenError{s.Errcode}.Cure() == BySecret && s.Errcode != 0
+	return TokenError{Errcode: s.Errcode}.Cure() == BySecret && s.Errcode != 0
 }
 
 // without returns the JSON object in body, which can be read, without its member called

@@ -3,7 +3,9 @@ package wechat
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -42,6 +44,7 @@ func StableToken(appID string, appSecret secrets.Value) Outbound {
 func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error) {
 	var errcode int
 	var seconds uint64
+	var errmsg string
 	noLife := errNoLife
 	err = eachMember(body, func(name []byte, value jsontext.Value) {
 		switch string(name) {
@@ -51,13 +54,15 @@ func ReadToken(body []byte) (token secrets.Value, life time.Duration, err error)
 			seconds, noLife = strconv.ParseUint(string(value), 10, 31)
 		case "errcode":
 			errcode, _ = strconv.Atoi(string(value))
+		case "errmsg":
+			errmsg = stringOf(value)
 		}
 	})
 	switch {
 	case err != nil:
 		return secrets.Value{}, 0, fmt.Errorf("reading the token: %w", err)
 	case errcode != 0:
-		return secrets.Value{}, 0, TokenError{errcode}
+		return secrets.Value{}, 0, newTokenError(errcode, errmsg)
 	case token.IsZero(), noLife != nil:
 		return secrets.Value{}, 0, errNoLife
 	}
@@ -68,12 +73,35 @@ var errNoLife = errors.New("reading the token: the answer has no access_token or
 
 // TokenError says that WeChat gives no access_token. Its errmsg is left out: it
 // may quote what was sent.
-type TokenError struct{ Errcode int }
+type TokenError struct {
+	Errcode int
+	// Address is what has to be on the app's list of addresses, where WeChat refuses
+	// the one that it was asked from and names it.
+	Address netip.Addr
+}
+
+const addressRefused = 40164
+
+// errmsg of addressRefused, as seen: "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: …".
+var refusedAddress = regexp.MustCompile(`^invalid ip ([0-9A-Fa-f.:]{2,45})(?:[ ,]|$)`)
+
+func newTokenError(errcode int, errmsg string) TokenError {
+	e := TokenError{Errcode: errcode}
+	if found := refusedAddress.FindStringSubmatch(errmsg); errcode == addressRefused && found != nil {
+		if address, err := netip.ParseAddr(found[1]); err == nil { // else it is not one, and may be anything
+			e.Address = address.Unmap()
+		}
+	}
+	return e
+}
 
 func (e TokenError) Error() string {
 	meaning := tokenMeanings[e.Errcode].text
 	if meaning == "" {
 		meaning = "not documented for stable_token"
+	}
+	if e.Address.IsValid() {
+		meaning += ": " + e.Address.String()
 	}
 	return fmt.Sprintf("WeChat refuses an access_token: errcode %d (%s)", e.Errcode, meaning)
 }
@@ -103,23 +131,23 @@ var tokenMeanings = map[int]struct {
 	text string
 	cure Cure
 }{
-	Busy:  {"system busy", ByRepeating},
-	40001: {"the app secret is wrong", BySecret},
-	40002: {"the grant_type is wrong", ByOperator},
-	40013: {"the appid is wrong", ByOperator},
-	40125: {"the app secret is wrong", BySecret},
-	40164: {"this IP address is not on the app's list", ByOperator},
-	40243: {"the app secret is frozen", BySecret}, // unfrozen, or replaced by another
-	41002: {"the appid is missing", ByOperator},
-	41004: {"the app secret is missing", ByOperator},
-	43002: {"must be POST", ByOperator},
-	45009: {"the daily quota is used up", ByWaiting},
-	45011: {"too many calls this minute", ByWaiting},
-	48001: {"the app may not use this API", ByOperator},
-	50004: {"the app may not have access_tokens", ByOperator},
-	50007: {"the account is frozen", ByOperator},
-	89501: {"this IP address waits for the administrator's consent", ByOperator},
-	89503: {"this IP address waits for the administrator's consent", ByOperator},
-	89506: {"the administrator refused this IP address", ByOperator},
-	89507: {"the administrator refused this IP address", ByOperator},
+	Busy:           {"system busy", ByRepeating},
+	40001:          {"the app secret is wrong", BySecret},
+	40002:          {"the grant_type is wrong", ByOperator},
+	40013:          {"the appid is wrong", ByOperator},
+	40125:          {"the app secret is wrong", BySecret},
+	addressRefused: {"this IP address is not on the app's list", ByOperator},
+	40243:          {"the app secret is frozen", BySecret}, // unfrozen, or replaced by another
+	41002:          {"the appid is missing", ByOperator},
+	41004:          {"the app secret is missing", ByOperator},
+	43002:          {"must be POST", ByOperator},
+	45009:          {"the daily quota is used up", ByWaiting},
+	45011:          {"too many calls this minute", ByWaiting},
+	48001:          {"the app may not use this API", ByOperator},
+	50004:          {"the app may not have access_tokens", ByOperator},
+	50007:          {"the account is frozen", ByOperator},
+	89501:          {"this IP address waits for the administrator's consent", ByOperator},
+	89503:          {"this IP address waits for the administrator's consent", ByOperator},
+	89506:          {"the administrator refused this IP address", ByOperator},
+	89507:          {"the administrator refused this IP address", ByOperator},
 }
