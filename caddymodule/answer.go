@@ -71,23 +71,33 @@ func (h *Handler) log(c call, answer outcome.Answer, took time.Duration) {
 		return
 	}
 	line.Write(zap.Inline(orderLine{
-		appID: c.game.appID, api: c.endpoint.API.Name, environment: string(c.endpoint.Environment), billNo: c.request.BillNo(),
+		appID: c.game.appID, openID: c.request.OpenID(), zoneID: c.request.ZoneID(), amount: c.request.Amount(), api: c.endpoint.API.Name, environment: string(c.endpoint.Environment), billNo: c.request.BillNo(),
 		end: endOf(answer, took),
 	}))
 }
 
 // orderLine is what the line of an order says.
 type orderLine struct {
-	appID, api, environment, billNo string
+	appID, openID, zoneID, api, environment, billNo string
+	amount                                          int64
 	end
 }
 
 // MarshalLogObject names the fields.
 func (l orderLine) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("appid", l.appID)
+	if l.openID != "" {
+		to.AddString("openid", l.openID)
+	}
+	if l.zoneID != "" {
+		to.AddString("zone_id", l.zoneID)
+	}
 	to.AddString("api", l.api)
 	to.AddString("environment", l.environment)
 	to.AddString("bill_no", l.billNo)
+	if l.amount > 0 {
+		to.AddInt64("amount", l.amount)
+	}
 	return l.end.MarshalLogObject(to)
 }
 

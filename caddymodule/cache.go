@@ -86,6 +86,7 @@ func (m *Midas) takeKeys(values resolver, weChat string, client *upstream.Client
 	if err != nil {
 		return fmt.Errorf("secrets: %w", err)
 	}
+	m.summary.store = place.where()
 	if m.store, err = m.takeStore(place, options); err != nil {
 		return fmt.Errorf("secrets: %w", err)
 	}

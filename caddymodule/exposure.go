@@ -108,9 +108,10 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// transportOptions are those of a transport's that are warned of.
+// transportOptions are those of a transport's that are warned of, and its name.
 type transportOptions struct {
-	TLS struct {
+	Protocol string `json:"protocol"`
+	TLS      struct {
 		InsecureSkipVerify bool `json:"insecure_skip_verify"`
 	} `json:"tls"`
 	NetworkProxy struct {

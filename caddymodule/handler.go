@@ -74,6 +74,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.midas, err = theApp(ctx); err != nil {
 		return err
 	}
+	h.midas.summary.serves(h.Environment)
 	var values resolver
 	if h.maxAmount, err = resolve(values, h.MaxAmount, 0, parseCount); err != nil {
 		return fmt.Errorf("max_amount: %w", err)

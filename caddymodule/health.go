@@ -26,7 +26,8 @@ func init() {
 // Health answers GET /midas/health/live and GET /midas/health/ready on a site, for
 // probes from outside the host; every other request goes to the next handler. It is
 // ready, with status 200, once every app's Midas key and access_token could be had,
-// and no longer, with status 503, when one of them may no longer be used.
+// and no longer, with status 503, when one of them may no longer be used or the process
+// has been told to stop.
 type Health struct {
 	midas *Midas
 }
@@ -68,7 +69,12 @@ func (m *Midas) health(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Path == readyPath {
 		state.Status, state.Missing = "ready", m.missing(r.Context())
 		state.Malformed = m.malformed()
-		if len(state.Missing) > 0 {
+		switch {
+		case caddy.Exiting():
+			// During shutdown_delay calls are still taken: time for balancers to send
+			// no more. A reload is no reason, its next config takes over at once.
+			state.Status, status = "stopping", http.StatusServiceUnavailable
+		case len(state.Missing) > 0:
 			state.Status, status = "unready", http.StatusServiceUnavailable
 		}
 	}

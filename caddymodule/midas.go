@@ -4,6 +4,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,7 @@ type Midas struct {
 	Deadline Setting `json:"deadline,omitempty"`
 
 	// AttemptTimeout is how long WeChat may take to answer one attempt. Default:
-	// 3s.
+	// 3s, or Deadline where that is shorter.
 	AttemptTimeout Setting `json:"attempt_timeout,omitempty"`
 
 	// Replay is how long an order is remembered: its answer is given again to the
@@ -87,6 +88,7 @@ type Midas struct {
 	store     store
 	keys      *lastingKeys
 	leases    leases // of what outlives the config
+	summary   summary
 	closeIdle func() // connections to WeChat that no module of the config has, nil where there are none
 	log       *slog.Logger
 	events    *caddyevents.App
@@ -132,6 +134,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("upstream: %w", err)
 	}
 	options := optionsOf(m.TransportRaw)
+	m.summary.upstreams, m.summary.transport = hosts, cmp.Or(options.Protocol, "direct")
 	client, err := m.client(ctx, hosts)
 	if err != nil {
 		return err
@@ -197,7 +200,7 @@ func (m *Midas) times(values resolver) (deadline, attempt time.Duration, err err
 	if deadline, err = resolve(values, m.Deadline, defaultDeadline, parseDuration); err != nil {
 		return 0, 0, fmt.Errorf("deadline: %w", err)
 	}
-	if attempt, err = resolve(values, m.AttemptTimeout, defaultAttemptTimeout, parseDuration); err != nil {
+	if attempt, err = resolve(values, m.AttemptTimeout, min(defaultAttemptTimeout, deadline), parseDuration); err != nil {
 		return 0, 0, fmt.Errorf("attempt_timeout: %w", err)
 	}
 	if deadline < attempt {
@@ -295,6 +298,7 @@ func (m *Midas) Start() error {
 	running.enter(m)
 	warnOfExposure(m.ctx, m.log)
 	warnOfAdmin(m.ctx, m.log)
+	m.logServing()
 	return nil
 }
 

@@ -249,7 +249,7 @@ var deleted = regexp.MustCompile(`delete (\w+)`)
 // filter is the one that the README gives for access logs.
 func (w *leakWorld) filter() string {
 	for _, b := range readme(w.t) {
-		if _, after, found := strings.Cut(b.text, "\tlog {\n"); found {
+		if _, after, found := strings.Cut(b.text, "\tlog {\n"); found && strings.Contains(after, "request>uri") {
 			filter, _, _ := strings.Cut(after, "\n\t}\n")
 			for _, match := range deleted.FindAllStringSubmatch(filter, -1) {
 				w.unlogged = append(w.unlogged, match[1])
