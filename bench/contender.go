@@ -25,7 +25,7 @@ type contender struct {
 	command string // the Go package of its program, "" where it is none
 	config  string
 	lines   string // of the midas block, where the contender is a sidecar
-	frugal  bool   // takes as little of the machine as the sidecar does by itself
+	frugal  bool   // is told to use half of the CPUs, and to collect garbage at 50%
 	admin   bool   // with Caddy's admin API, which shows profiles
 }
 
@@ -45,8 +45,8 @@ var contenders = []contender{
 	{name: nameCaddy, command: commandCaddy, config: "caddy.Caddyfile"},
 	{name: nameFrugal, command: commandCaddy, config: "caddy.Caddyfile", frugal: true},
 	{name: nameFloor, command: "midas-sidecar/bench/floor", config: "floor.Caddyfile", frugal: true},
-	{name: "midas-sidecar", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true},
-	{name: "midas-sidecar, transport http", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true, lines: "transport http"},
+	{name: "midas-sidecar", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true, frugal: true},
+	{name: "midas-sidecar, transport http", command: commandSidecar, config: "sidecar.Caddyfile", signs: true, sidecar: true, frugal: true, lines: "transport http"},
 	{name: nameNginx, config: "nginx.conf"},
 	{name: nameLua, config: "nginx.conf", signs: true},
 }
@@ -263,7 +263,7 @@ func (l *lab) environment(c contender) []string {
 
 // cpusOf is how many CPUs a contender uses.
 func (l *lab) cpusOf(c contender) int {
-	if c.frugal || c.sidecar {
+	if c.frugal {
 		return max(1, l.workers/2)
 	}
 	return l.workers

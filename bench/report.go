@@ -76,7 +76,7 @@ func (r report) writeTargets(text *strings.Builder) {
 		}
 		writeTable(text, rows)
 	}
-	text.WriteString("`floor` and `" + nameFrugal + "` show the same ratio of those two: what is left to gain on Caddy, and what the sidecar's frugality alone gains.\n\n")
+	text.WriteString("`floor` and `" + nameFrugal + "` show the same ratio of those two: what is left to gain on Caddy, and what half of the CPUs and the earlier collection alone gain.\n\n")
 }
 
 func (r report) writeThroughput(text *strings.Builder) {
@@ -185,7 +185,7 @@ func (r report) writeMachine(text *strings.Builder) {
 		"each round starts every proxy anew and lets each of its " + strconv.Itoa(players) + " players pay once before anything counts, with WeChat verifying",
 		"every answer is checked: status, errcode, bill_no, and Midas-Outcome where there should be one",
 		"`caddy` is Caddy's own command of the version that is in the sidecar, with a bare `reverse_proxy`; `floor` is a handler for Caddy that passes bodies on by the sidecar's transport and does nothing else, the least that a payment can cost there with so much of the machine; `nginx` a bare `proxy_pass`, `nginx+lua` signs with keys that it has from the start; the configs are in `bench/config`",
-		"midas-sidecar takes half of the CPUs by itself and collects garbage at 50% (GOGC); `caddy, as frugal` and `floor` are told to; the other proxies take what there is, and the load and what stands in for WeChat half of the CPUs each",
+		"midas-sidecar, `caddy, as frugal` and `floor` are told to use half of the CPUs and to collect garbage at 50% (GOGC); the other proxies take what there is, and the load and what stands in for WeChat half of the CPUs each",
 		"the payments are of " + r.options.family + ": `POST " + familyOf(r.options.family).path + "`",
 		"upstream is plain HTTP: TLS would cost all of them the same",
 	}

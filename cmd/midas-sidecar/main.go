@@ -1,5 +1,5 @@
-// Command midas-sidecar is Caddy with its standard modules and those that sign
-// WeChat's virtual payment calls, and a few commands of its own.
+// Command midas-sidecar is Caddy with its standard modules and those that sign WeChat's
+// virtual payment calls.
 package main
 
 import (
@@ -12,9 +12,10 @@ import (
 )
 
 func main() {
-	beFrugal()
+	brand()
+	refuseReplacement()
 	if err := harden(); err != nil {
-		// Whoever runs it where that is forbidden wants it to run all the same.
+		// Where that is forbidden, the sidecar is wanted to run nevertheless.
 		caddy.Log().Warn("memory is not kept out of core dumps", zap.Error(err))
 	}
 	caddycmd.Main()
