@@ -259,3 +259,48 @@ func TestTheUnionidIsPassedOn(t *testing.T) {
 	a := w.do(http.MethodGet, loginPath+"?js_code="+w.jsCode(), "")
 	require.JSONEq(t, `{"openid":"`+player+`","unionid":"u-1"}`, a.body)
 }
+
+// One login after the other may bring the same key, as a js_code of another environment
+// or two logins that cross do. The next one that brings a good key heals it.
+func TestALoginThatBringsTheRefusedKeyAgainIsSaidNotToHaveHelped(t *testing.T) {
+	w, store, log := loggingIn(t, "", "")
+	holds := func(key string) {
+		require.NoError(t, w.weChat.Edit(func(s *simulator.State) { s.Apps[appID].Players[player].SessionKey = key }))
+	}
+	const refused, good = "V7Q38/i2KXaqrQyl2Yx9Hg==", "AAQ38/i2KXaqrQyl2Yx9Hg=="
+	bringing := func(key string) {
+		code := w.jsCode()
+		holds(key)
+		require.Equal(t, "applied", w.do(http.MethodGet, loginPath+"?js_code="+code, "").header.Get("Midas-Outcome"))
+		require.Equal(t, key, store.session(player))
+		holds(good)
+	}
+	const first = "openid: WeChat refuses the session_key, and the secret store has no other; have the client call wx.login and log the player in again"
+	const helpless = "logging in again has not helped"
+	n := 0
+	paying := func() answer {
+		n++
+		return w.post(payPath, pay(fmt.Sprint("b", n), 1))
+	}
+	bringing(refused)
+	for range 2 {
+		a := paying()
+		require.Equal(t, "session_missing", a.Error)
+		require.Equal(t, first, a.Errmsg)
+	}
+	for range 2 {
+		bringing(refused)
+		a := paying()
+		require.Equal(t, "session_missing", a.Error)
+		require.Equal(t, "rejected", a.Outcome)
+		require.Contains(t, a.Errmsg, helpless)
+	}
+	bringing(good)
+	require.Equal(t, "applied", paying().header.Get("Midas-Outcome"))
+
+	// A key that is refused anew is new trouble.
+	holds(refused)
+	require.Equal(t, first, paying().Errmsg)
+	require.NotContains(t, log(), refused)
+	require.NotContains(t, log(), good)
+}

@@ -166,12 +166,13 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 
 // Credentials are an app's keys and token, read when they are needed.
 type Credentials struct {
-	app       App
-	store     *switchable
-	saves     *queues
-	secret    *appSecret
-	rotations map[string]*rotation // of Midas keys, by field
-	sessions  *secrets.Reader[*signer.Key]
+	app             App
+	store           *switchable
+	saves           *queues
+	secret          *appSecret
+	rotations       map[string]*rotation // of Midas keys, by field
+	sessions        *secrets.Reader[*signer.Key]
+	refusedSessions refusedSessions
 
 	// Where the access_token comes from: one of them is set.
 	stable       *accesstoken.Stable
@@ -216,7 +217,15 @@ func (c *Credentials) Missing(ctx context.Context) string {
 
 // RenewSessionKey is SessionKey past the cache, if failed is what it holds.
 func (c *Credentials) RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error) {
-	return c.sessions.Renew(ctx, c.sessionPath(openid), failed.Equal)
+	path := c.sessionPath(openid)
+	c.refusedSessions.refuse(path, failed)
+	return c.sessions.Renew(ctx, path, failed.Equal)
+}
+
+// SessionStoredAgain reports whether a login through SaveSession brought key after WeChat
+// had refused the very same one. What a login server stores itself is not noticed.
+func (c *Credentials) SessionStoredAgain(openid string, key *signer.Key) bool {
+	return c.refusedSessions.isStoredAgain(c.sessionPath(openid), key)
 }
 
 // RenewAccessToken is AccessToken where WeChat refused failed.

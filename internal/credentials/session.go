@@ -34,7 +34,8 @@ func (c *Credentials) CanSave(ctx context.Context) error {
 // SaveSession stores the session_key that WeChat just gave a player, and uses it from
 // then on. Of two for one player the one that came later is there in the end: they are
 // written one after the other, in the order of the calls. It takes as long as the store
-// takes for each of them.
+// takes for each of them. WeChat's answers do not tell which session is the newer one: where
+// they cross, the older key may stay. WeChat refuses that, and the next login heals it.
 func (c *Credentials) SaveSession(ctx context.Context, openid string, key secrets.Value) error {
 	fields := secrets.Secret{sessionKey: key}
 	parsed, malformed := parseSession(fields, nil)
@@ -57,6 +58,7 @@ func (c *Credentials) SaveSession(ctx context.Context, openid string, key secret
 		return nil
 	}
 	c.sessions.Put(path, parsed)
+	c.refusedSessions.store(path, parsed)
 	return nil
 }
 

@@ -166,3 +166,34 @@ func TestTheLaterLoginCountsThoughTheAppIsConfiguredAnewInBetween(t *testing.T) 
 		isKey(t, sessionOf("new"), key)
 	})
 }
+
+func TestASessionIsStoredAgainOnlyAfterItsOwnRefusal(t *testing.T) {
+	w := &writable{store: full()}
+	creds := cacheOf(w).Of(app, nil)
+	login := func(key string) {
+		require.NoError(t, creds.SaveSession(t.Context(), player, secrets.NewValue(key)))
+	}
+	again := func() bool {
+		key, err := creds.SessionKey(t.Context(), wechat.V1, player)
+		require.NoError(t, err)
+		return creds.SessionStoredAgain(player, key)
+	}
+	refuse := func() {
+		key, err := creds.SessionKey(t.Context(), wechat.V1, player)
+		require.NoError(t, err)
+		_, err = creds.RenewSessionKey(t.Context(), player, key)
+		require.NoError(t, err)
+	}
+	login("AAAA")
+	login("AAAA")
+	require.False(t, again(), "never refused")
+	refuse()
+	require.False(t, again())
+	login("AAAA")
+	require.True(t, again())
+	refuse()
+	require.True(t, again(), "and still after the next refusal")
+	login("BBBB")
+	login("AAAA")
+	require.False(t, again(), "another one was there in between")
+}

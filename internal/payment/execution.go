@@ -204,8 +204,13 @@ func (x *execution) answer() outcome.Answer {
 
 // loggedOut is the answer to a player who has no session_key that WeChat takes.
 func (x *execution) loggedOut() outcome.Answer {
+	message := "openid: WeChat refuses the session_key, and the secret store has no other; have the client call wx.login and log the player in again"
+	if x.keyring.loginFailed {
+		message = "openid: WeChat refuses the session_key, and logging in again has not helped: it brought the very same one. " +
+			"Check that the js_code is of this app and player, and is fetched by wx.login at each login"
+	}
 	return outcome.NewErrorAnswer(outcome.SessionMissing, outcome.ErrorDetail{
-		Message:         "openid: WeChat refuses the session_key, and the secret store has no other; have the client call wx.login and log the player in again",
+		Message:         message,
 		BillNo:          x.order.BillNo(),
 		Attempts:        x.attempts,
 		Outcome:         outcome.Rejected,

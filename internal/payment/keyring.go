@@ -20,6 +20,8 @@ type keyring struct {
 	// loggedOut: what the store holds of the player, if anything, is the session_key
 	// that WeChat refused.
 	loggedOut bool
+	// loginFailed: a login brought that very key after WeChat had refused it before.
+	loginFailed bool
 	// refused are the Midas keys that WeChat did not take, fallback is the one to try
 	// in their place, nil for the one that everybody uses.
 	refused  []*signer.Key
@@ -72,6 +74,7 @@ func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.
 		}
 		key, err := k.creds.RenewSessionKey(ctx, k.order.OpenID(), used.Session)
 		k.loggedOut = errors.Is(err, secrets.ErrNotFound) || err == nil && key.Equal(used.Session)
+		k.loginFailed = err == nil && k.loggedOut && k.creds.SessionStoredAgain(k.order.OpenID(), used.Session)
 		return err == nil && !k.loggedOut
 	default:
 		return false

@@ -30,6 +30,9 @@ type Credentials interface {
 	// The Renew methods do what their namesakes do, past what is kept at hand,
 	// unless that is no longer what failed.
 	RenewSessionKey(ctx context.Context, openid string, failed *signer.Key) (*signer.Key, error)
+	// SessionStoredAgain reports whether a login brought key after WeChat had refused the
+	// very same one.
+	SessionStoredAgain(openid string, key *signer.Key) bool
 	RenewAccessToken(ctx context.Context, failed secrets.Value) (secrets.Value, error)
 }
 

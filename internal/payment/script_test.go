@@ -91,6 +91,8 @@ func (w wallet) FallbackMidasKey(_ context.Context, _ wechat.Endpoint, refused [
 
 func (wallet) ConfirmMidasKey(context.Context, wechat.Endpoint, *signer.Key) {}
 
+func (w wallet) SessionStoredAgain(string, *signer.Key) bool { return false }
+
 func (w wallet) RenewSessionKey(context.Context, string, *signer.Key) (*signer.Key, error) {
 	return signer.NewKey("S" + w.renewed), w.renewing
 }
