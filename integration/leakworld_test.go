@@ -65,11 +65,11 @@ const (
 	absentee = "oAbsentee_who_is_in_no_store_002"
 )
 
-// secretText is one that no other secret resembles, with what URLs and JSON escape.
+// secretText is one that no other secret resembles, with what URLs and JSON escape, and base64 as WeChat's are.
 func secretText() string {
 	random := make([]byte, 24)
 	_, _ = rand.Read(random)
-	return base64.RawStdEncoding.EncodeToString(random)[:27] + "+/="
+	return base64.StdEncoding.EncodeToString(random)[:28] + "+/=="
 }
 
 func newLeakWorld(t *testing.T) *leakWorld {
