@@ -114,6 +114,13 @@ func (g game) view() map[string]secretView {
 	if !status.TokenExpires.IsZero() {
 		views["access_token"] = secretView{ExpiresAt: &status.TokenExpires}
 	}
+	for field, refused := range status.Refused {
+		if refused != nil {
+			view := views[field]
+			view.Trouble = viewOf(refused)
+			views[field] = view
+		}
+	}
 	for field, trouble := range status.Troubles {
 		view := views[field]
 		view.Trouble = viewOf(&trouble)

@@ -103,15 +103,16 @@ var (
 	sessions    = prometheus.NewDesc("midas_sessions_cached", "session_keys kept in memory.", nil, nil)
 	storeUp     = prometheus.NewDesc("midas_secret_store_up", "Whether the secret store can be used.", nil, nil)
 	secretAge   = prometheus.NewDesc("midas_secret_age_seconds", "Time since the secret in use was read.", []string{"appid", "secret"}, nil)
-	secretStale = prometheus.NewDesc("midas_secret_stale", "Whether secrets in use can no longer be read.", []string{"appid", "secret"}, nil)
+	secretStale = prometheus.NewDesc("midas_secret_stale", "Whether secrets that are needed cannot be read.", []string{"appid", "secret"}, nil)
 	busyZones   = prometheus.NewDesc("midas_busy_zones", "Zones in which WeChat answers -1 to everything.", []string{"appid", "environment"}, nil)
 	clockOffset = prometheus.NewDesc("midas_clock_offset_seconds", "How far WeChat's clock is ahead of this host's.", nil, nil)
+	keyRefused  = prometheus.NewDesc("midas_key_refused", "Whether WeChat refuses the Midas key in use, and there is no other.", []string{"appid", "secret"}, nil)
 	tokenEnd    = prometheus.NewDesc("midas_access_token_expiry_timestamp_seconds", "When the access_token from WeChat ends, in Unix time.", []string{"appid"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (liveState) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{inFlight, sessions, storeUp, secretAge, secretStale, tokenEnd, busyZones, clockOffset} {
+	for _, desc := range []*prometheus.Desc{inFlight, sessions, storeUp, secretAge, secretStale, keyRefused, tokenEnd, busyZones, clockOffset} {
 		to <- desc
 	}
 }
@@ -142,6 +143,9 @@ func (liveState) Collect(to chan<- prometheus.Metric) {
 		for _, field := range credentials.Fields {
 			_, troubled := status.Troubles[field]
 			gauge(secretStale, oneIf(troubled), appID, field)
+		}
+		for field, refused := range status.Refused {
+			gauge(keyRefused, oneIf(refused != nil), appID, field)
 		}
 		if !status.TokenExpires.IsZero() {
 			gauge(tokenEnd, float64(status.TokenExpires.UnixNano())/float64(time.Second), appID)

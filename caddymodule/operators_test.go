@@ -3,10 +3,14 @@ package caddymodule_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
@@ -79,4 +83,68 @@ func TestEachConfigBeginsWithALineThatSaysWhatIsServed(t *testing.T) {
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, first["upstreams"].([]any)[0])
 	require.Equal(t, "direct", first["transport"])
 	require.NotEmpty(t, first["version"])
+}
+
+// With one version of the key, as in a secrets file, nothing but WeChat can tell that it is wrong.
+func TestAWrongMidasKeyIsToldEverywhere(t *testing.T) {
+	lines := logged(t, "format json", "", "WeChat refuses the Midas key, and there is no other: it is wrong, or not that of this environment", func(w *world) {
+		w.do(http.MethodGet, readyPath, "")
+		wrong := keys{}
+		maps.Copy(wrong, demoKeys)
+		wrong["midas/"+appID] = maps.Clone(demoKeys["midas/"+appID])
+		wrong["midas/"+appID]["midas_key"] = "wrong"
+		w.store(wrong)
+		w.reload(strings.Replace(w.config, "127.0.0.1\n\t\tmidas", "127.0.0.1\n\t\tmidas_health\n metrics /metrics\n midas", 1))
+		require.Equal(t, http.StatusOK, w.do(http.MethodGet, readyPath, "").status)
+		for i := range 3 {
+			a := w.post("/cgi-bin/midas/pay", pay(fmt.Sprint("b", i), 1))
+			require.Equal(t, "rejected", a.header.Get("Midas-Outcome"))
+			require.Equal(t, 90011, a.Errcode)
+		}
+		a := w.do(http.MethodGet, readyPath, "")
+		require.Equal(t, http.StatusServiceUnavailable, a.status)
+		require.JSONEq(t, `{"status":"unready","missing":{"`+appID+`":"midas_key"}}`, a.body)
+		refused := func(is int) string {
+			return fmt.Sprintf(`midas_key_refused{appid=%q,secret="midas_key"} %d`, appID, is)
+		}
+		require.Contains(t, w.do(http.MethodGet, "/metrics", "").body, refused(1))
+		require.Contains(t, adminAsked(t, "/midas/status"), "90011")
+
+		w.store(demoKeys)
+		require.Eventually(t, func() bool {
+			return w.do(http.MethodGet, readyPath, "").status == http.StatusOK
+		}, 10*time.Second, 100*time.Millisecond)
+		require.Equal(t, "applied", w.post("/cgi-bin/midas/pay", pay("b9", 1)).header.Get("Midas-Outcome"))
+		require.Contains(t, w.do(http.MethodGet, "/metrics", "").body, refused(0))
+	})
+	require.Len(t, lines, 1)
+	require.Equal(t, "error", lines[0]["level"])
+	require.Equal(t, "midas_key", lines[0]["secret"])
+}
+
+func TestASecretThatWasNeverHadIsStale(t *testing.T) {
+	w := newWorld(t, "", "midas_health\n metrics /metrics\n midas")
+	require.NoError(t, os.Remove(w.keys))
+	require.Equal(t, "secrets_unavailable", w.post("/cgi-bin/midas/pay", pay("b1", 1)).Error)
+	require.Contains(t, w.do(http.MethodGet, "/metrics", "").body, fmt.Sprintf(`midas_secret_stale{appid=%q,secret="midas_key"} 1`, appID))
+}
+
+const readyPath = "/midas/health/ready"
+
+// adminAsked is what the admin API answers to GET.
+func adminAsked(t *testing.T, path string) string {
+	t.Helper()
+	for _, m := range caddy.GetModules("admin.api") {
+		if router, ok := m.New().(caddy.AdminRouter); ok && m.ID.Name() == "midas" {
+			for _, route := range router.Routes() {
+				if route.Pattern == path {
+					recorder := httptest.NewRecorder()
+					require.NoError(t, route.Handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil)))
+					return recorder.Body.String()
+				}
+			}
+		}
+	}
+	require.Fail(t, "no such route", path)
+	return ""
 }

@@ -257,10 +257,13 @@ func (a *appSecret) stale(name string, err error) {
 // status notes what is known of the fields.
 func (a *appSecret) status(s Status) {
 	all, kept := a.reader.Peek(a.app.Secret)
+	trouble := a.reader.Trouble()
 	if !kept {
+		if trouble != nil { // it was never had
+			s.Troubles[officialKey] = *trouble
+		}
 		return
 	}
-	trouble := a.reader.Trouble()
 	for name, f := range all.fields {
 		needed := a.needs[name].Load()
 		if needed && !f.text.IsZero() {

@@ -152,7 +152,8 @@ func (c *Cache) open(app App, asker accesstoken.Asker) *Credentials {
 		sessions:  c.sessions.Reader(c.store, c.kind(app, sessionKey)),
 	}
 	for _, name := range midasKeys {
-		creds.rotations[name] = &rotation{log: creds.secret.log.With("secret", name)}
+		log := creds.secret.log.With("secret", name)
+		creds.rotations[name] = &rotation{log: log, refusals: refusals{log: log}}
 	}
 	options := c.options.Load()
 	if app.TokenSecret != "" {
@@ -203,10 +204,13 @@ func (c *Credentials) AccessToken(ctx context.Context) (secrets.Value, error) {
 }
 
 // Missing names the field without which the app cannot pay: an official Midas key that
-// is malformed, midas_key where there is no Midas key of either environment, or
-// access_token. It is "" where nothing is missing.
+// is malformed or that WeChat has refused lately, midas_key where there is no Midas key of
+// either environment, or access_token. It is "" where nothing is missing.
 func (c *Credentials) Missing(ctx context.Context) string {
 	if name := c.secret.missing(ctx); name != "" {
+		return name
+	}
+	if name := c.refusedField(); name != "" {
 		return name
 	}
 	if _, err := c.AccessToken(ctx); err != nil {

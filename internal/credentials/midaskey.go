@@ -19,6 +19,9 @@ const (
 	// hopeless is how long it is remembered that WeChat takes none of the keys that
 	// there are.
 	hopeless = time.Minute
+	// mostKeys is how many keys are tried for an order: the cached one, the newest, and
+	// one before it.
+	mostKeys = 3
 	// wait is how long a store is left alone that could not tell of earlier keys.
 	wait = time.Second
 )
@@ -34,6 +37,8 @@ type rotation struct {
 
 	looking sync.Mutex
 	found   replacement // the last one that was looked for; nobody knows if WeChat takes it
+
+	refusals refusals
 }
 
 // replacement is what to use instead of a key that WeChat refused.
@@ -76,7 +81,8 @@ func (r *rotation) over(instead *replacement) {
 }
 
 // FallbackMidasKey returns a Midas key to try where WeChat refused these for an order:
-// the newest in the store, or an earlier one. It is nil where there is no other. Other
+// the newest in the store, or an earlier one. It is nil where there is no other, or
+// where enough were tried: that counts against the newest. Other
 // orders use it once ConfirmMidasKey says that WeChat takes it: the refusal may have been
 // about that order alone.
 func (c *Credentials) FallbackMidasKey(ctx context.Context, e wechat.Endpoint, refused []*signer.Key) (*signer.Key, error) {
@@ -89,9 +95,22 @@ func (c *Credentials) FallbackMidasKey(ctx context.Context, e wechat.Endpoint, r
 		return newest.key, nil
 	}
 	r := c.rotations[newest.name]
+	if len(refused) >= mostKeys {
+		r.refusals.refuse(newest.key)
+		return nil, nil
+	}
+	earlier, err := c.earlierMidasKey(ctx, e, r, newest.key, among)
+	if err == nil && earlier == nil {
+		r.refusals.refuse(newest.key)
+	}
+	return earlier, err
+}
+
+// earlierMidasKey is midasKeyBefore, but remembers for a while what it found.
+func (c *Credentials) earlierMidasKey(ctx context.Context, e wechat.Endpoint, r *rotation, newest *signer.Key, among func(*signer.Key) bool) (*signer.Key, error) {
 	r.looking.Lock()
 	defer r.looking.Unlock()
-	isKnown := newest.key.Equal(r.found.refused) && time.Now().Before(r.found.until)
+	isKnown := newest.Equal(r.found.refused) && time.Now().Before(r.found.until)
 	if isKnown && (r.found.earlier == nil || !among(r.found.earlier)) {
 		return r.found.earlier, nil
 	}
@@ -100,10 +119,7 @@ func (c *Credentials) FallbackMidasKey(ctx context.Context, e wechat.Endpoint, r
 	if err != nil {
 		rest = wait
 	}
-	r.found = replacement{newest.key, earlier, time.Now().Add(rest)}
-	if err == nil && earlier == nil && len(refused) > 1 {
-		r.log.Error("WeChat refuses the newest key and those before")
-	}
+	r.found = replacement{newest, earlier, time.Now().Add(rest)}
 	return earlier, err
 }
 
@@ -126,14 +142,20 @@ func (c *Credentials) midasKeyBefore(ctx context.Context, e wechat.Endpoint, amo
 	return key, nil
 }
 
-// ConfirmMidasKey notes that WeChat takes a key which FallbackMidasKey returned: MidasKey
-// returns it from then on.
+// ConfirmMidasKey notes that WeChat takes a key. MidasKey returns it from then on, also
+// where it is one that FallbackMidasKey returned.
 func (c *Credentials) ConfirmMidasKey(ctx context.Context, e wechat.Endpoint, key *signer.Key) {
+	for _, name := range midasFields(e) {
+		if c.rotations[name].refusals.taken.Load() == key {
+			return // as of most orders: nothing is new
+		}
+	}
 	newest, err := c.secret.get(ctx, midasFields(e)...)
 	if err != nil {
 		return
 	}
 	r := c.rotations[newest.name]
+	r.refusals.take(key)
 	instead := r.instead.Load()
 	if key.Equal(newest.key) {
 		r.over(instead)

@@ -42,16 +42,19 @@ type Status struct {
 	// Ages are how long ago the secrets in use were read, by field. session_keys and
 	// WeChat's own token are not among them.
 	Ages map[string]time.Duration
-	// Troubles say why secrets in use cannot be read again, or no other token be had,
+	// Troubles say why secrets that are needed cannot be read, or no other token be had,
 	// by field.
 	Troubles map[string]secrets.Trouble
+	// Refused says, for each Midas key that there is, since when WeChat refuses it,
+	// nil where it does not.
+	Refused map[string]*secrets.Trouble
 	// TokenExpires is when WeChat's access_token ends, zero where it is not known.
 	TokenExpires time.Time
 }
 
 // Status returns how things are now, without reading anything.
 func (c *Credentials) Status() Status {
-	s := Status{Ages: make(map[string]time.Duration), Troubles: make(map[string]secrets.Trouble)}
+	s := Status{Ages: make(map[string]time.Duration), Troubles: make(map[string]secrets.Trouble), Refused: c.refusedKeys()}
 	c.secret.status(s)
 	look(s, sessionKey, "", c.sessions)
 	if c.central != nil {

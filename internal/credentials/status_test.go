@@ -61,7 +61,7 @@ func readAll(t *testing.T, creds *credentials.Credentials) {
 func TestNothingIsKnownOfSecretsThatNobodyUsed(t *testing.T) {
 	s := full()
 	_, creds, o := observed(s, app, new(weChat))
-	require.Equal(t, credentials.Status{Ages: map[string]time.Duration{}, Troubles: map[string]secrets.Trouble{}}, creds.Status())
+	require.Equal(t, credentials.Status{Ages: map[string]time.Duration{}, Troubles: map[string]secrets.Trouble{}, Refused: map[string]*secrets.Trouble{}}, creds.Status())
 	require.Empty(t, s.reads, "whoever watches reads nothing")
 	require.Empty(t, o.reads)
 }
@@ -135,8 +135,8 @@ func TestTroubleBeginsWithTheReadThatFailedAndEndsWithOneThatWorks(t *testing.T)
 	})
 }
 
-// A secret that was never read is not in use, and so not stale.
-func TestAReadThatFailsAtFirstIsObservedAndNotStale(t *testing.T) {
+// A secret that was never had is in trouble; the observer is told of what is in use only.
+func TestAReadThatFailsAtFirstIsInTroubleAndTheEventIsNotEmitted(t *testing.T) {
 	s := full()
 	s.leaves(true)
 	_, creds, o := observed(s, app, new(weChat))
@@ -144,7 +144,7 @@ func TestAReadThatFailsAtFirstIsObservedAndNotStale(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, []string{"midas_key unavailable"}, o.reads)
 	require.Empty(t, o.stale)
-	require.Empty(t, creds.Status().Troubles)
+	require.ErrorIs(t, creds.Status().Troubles["midas_key"].Failure, secrets.ErrUnavailable)
 }
 
 // refusing is a store that is there and gives nothing.

@@ -104,7 +104,7 @@ func (x *execution) attempt(ctx context.Context, keys wechat.Keys) {
 	x.last.answered, x.last.action = true, answer.action
 	x.last.rulesOutApplied = x.order.Endpoint().API.Explain(answer.Errcode).RulesOutApplied()
 	x.last.noSuchOrder = answer.Errcode == wechat.NoSuchOrder
-	x.keyring.confirm(ctx, answer.action)
+	x.keyring.confirm(ctx, answer.action, keys.Midas)
 }
 
 // evidence is what is known of the order now.

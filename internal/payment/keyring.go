@@ -81,22 +81,18 @@ func (k *keyring) renew(ctx context.Context, refused wechat.Action, used wechat.
 	}
 }
 
-// tryFallback reports whether there is a Midas key that WeChat has not refused yet. Three
-// are tried at most: the cached one, the newest, and one before it.
+// tryFallback reports whether there is a Midas key to try that WeChat has not refused yet.
 func (k *keyring) tryFallback(ctx context.Context, used *signer.Key) bool {
 	k.refused = append(k.refused, used)
-	if len(k.refused) > 2 {
-		return false
-	}
 	key, err := k.creds.FallbackMidasKey(ctx, k.order.Endpoint(), k.refused)
 	k.fallback = key
 	return err == nil && key != nil
 }
 
-// confirm notes that WeChat takes the fallback key, if the answer shows that: it got as far
-// as the order itself.
-func (k *keyring) confirm(ctx context.Context, action wechat.Action) {
-	if k.fallback != nil && (action == wechat.Applied || action == wechat.Done) {
-		k.creds.ConfirmMidasKey(ctx, k.order.Endpoint(), k.fallback)
+// confirm notes that WeChat takes the Midas key that was used, if the answer shows that: it
+// got as far as the order itself.
+func (k *keyring) confirm(ctx context.Context, action wechat.Action, used *signer.Key) {
+	if action == wechat.Applied || action == wechat.Done {
+		k.creds.ConfirmMidasKey(ctx, k.order.Endpoint(), used)
 	}
 }

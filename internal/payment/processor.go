@@ -22,9 +22,9 @@ type Credentials interface {
 	AccessToken(context.Context) (secrets.Value, error)
 
 	// FallbackMidasKey returns a Midas key that WeChat has not refused, past what is
-	// kept at hand, and nil where there is none.
+	// kept at hand, and nil where there is none or enough were tried.
 	FallbackMidasKey(ctx context.Context, e wechat.Endpoint, refused []*signer.Key) (*signer.Key, error)
-	// ConfirmMidasKey notes that WeChat takes such a key.
+	// ConfirmMidasKey notes that WeChat takes a key, of MidasKey or FallbackMidasKey.
 	ConfirmMidasKey(ctx context.Context, e wechat.Endpoint, key *signer.Key)
 
 	// The Renew methods do what their namesakes do, past what is kept at hand,

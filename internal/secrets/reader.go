@@ -199,8 +199,11 @@ func (l loader[V]) Load(ctx context.Context, path string) (entry[V], error) {
 		switch {
 		case err == nil:
 			l.noteUse(e)
-		case e.err != nil:
-			err = nil // a refusal is remembered for a while
+		default:
+			l.neverHad(err)
+			if e.err != nil {
+				err = nil // a refusal is remembered for a while
+			}
 		}
 		done <- result{e, err}
 	}()
@@ -272,6 +275,14 @@ func (r *Reader[V]) notePlayer(failure error) {
 func (r *Reader[V]) goesStale(failure error) {
 	if r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), failure}) {
 		r.kind.Watcher.Stale(failure)
+	}
+}
+
+// neverHad notes that a secret could not be read of which nothing is known. That is no
+// news to the watcher, who is told of what is in use.
+func (r *Reader[V]) neverHad(failure error) {
+	if r.kind.Players == "" { // one player's is not the kind's
+		r.trouble.CompareAndSwap(nil, &Trouble{time.Now(), failure})
 	}
 }
 
