@@ -17,7 +17,7 @@ import (
 )
 
 // logged starts a world whose log has the format, lets it act, and returns the lines of
-// the log that say msg.
+// the log whose message begins with msg.
 func logged(t *testing.T, format, options, msg string, act func(*world)) (lines []map[string]any) {
 	t.Helper()
 	w := newWorld(t, options, "")
@@ -30,7 +30,7 @@ func logged(t *testing.T, format, options, msg string, act func(*world)) (lines 
 	for line := range strings.Lines(string(text)) {
 		var fields map[string]any
 		require.NoError(t, json.Unmarshal([]byte(line), &fields))
-		if fields["msg"] == msg {
+		if text, _ := fields["msg"].(string); strings.HasPrefix(text, msg) {
 			lines = append(lines, fields)
 		}
 	}
@@ -87,7 +87,7 @@ func TestEachConfigBeginsWithALineThatSaysWhatIsServed(t *testing.T) {
 
 // With one version of the key, as in a secrets file, nothing but WeChat can tell that it is wrong.
 func TestAWrongMidasKeyIsToldEverywhere(t *testing.T) {
-	lines := logged(t, "format json", "", "WeChat refuses the Midas key, and there is no other: it is wrong, or not that of this environment", func(w *world) {
+	lines := logged(t, "format json", "", "WeChat ", func(w *world) {
 		w.do(http.MethodGet, readyPath, "")
 		wrong := keys{}
 		maps.Copy(wrong, demoKeys)
@@ -117,9 +117,11 @@ func TestAWrongMidasKeyIsToldEverywhere(t *testing.T) {
 		require.Equal(t, "applied", w.post("/cgi-bin/midas/pay", pay("b9", 1)).header.Get("Midas-Outcome"))
 		require.Contains(t, w.do(http.MethodGet, "/metrics", "").body, refused(0))
 	})
-	require.Len(t, lines, 1)
+	require.Len(t, lines, 2)
 	require.Equal(t, "error", lines[0]["level"])
 	require.Equal(t, "midas_key", lines[0]["secret"])
+	require.Equal(t, "WeChat refuses the Midas key, and there is no other: it is wrong, or not that of this environment", lines[0]["msg"])
+	require.Equal(t, "WeChat takes the Midas key", lines[1]["msg"])
 }
 
 func TestASecretThatWasNeverHadIsStale(t *testing.T) {
