@@ -30,6 +30,10 @@ func (h *Handler) write(w http.ResponseWriter, answer outcome.Answer) {
 	if answer.Status == http.StatusMethodNotAllowed && header.Get("Allow") == "" {
 		header.Set("Allow", http.MethodPost)
 	}
+	if answer.Status == http.StatusUnauthorized {
+		// RFC 9110, 15.5.2. Java's HttpClient throws without it.
+		header.Set("WWW-Authenticate", "Midas-Session")
+	}
 	if answer.ContentType != "" {
 		header.Set("Content-Type", answer.ContentType)
 	}
@@ -37,6 +41,11 @@ func (h *Handler) write(w http.ResponseWriter, answer outcome.Answer) {
 	w.WriteHeader(answer.Status)
 	// A caller that hung up has no use for an error; the log has the outcome.
 	_, _ = w.Write(answer.Body)
+	if caddy.Exiting() {
+		// The process may end once the last call has left, before the server sends what
+		// it still holds back.
+		_ = http.NewResponseController(w).Flush()
+	}
 }
 
 // publish gives the placeholders {http.midas.outcome}, .errcode, .attempts and .api

@@ -139,9 +139,10 @@ Serving until Ctrl-C.
 
 // demoCaddyfile is a config that a user could have written.
 func demoCaddyfile(address, weChat, keys string) string {
-	host, _, _ := net.SplitHostPort(address)
+	host, port, _ := net.SplitHostPort(address)
 	return fmt.Sprintf(`{
 	admin off
+	grace_period 30s
 	persist_config off
 	log {
 		level ERROR
@@ -155,11 +156,12 @@ func demoCaddyfile(address, weChat, keys string) string {
 	}
 }
 
-http://%s {
+http://:%s {
 	bind %s
 	midas
+	respond 404
 }
-`, keys, demoApp, demoOffer, weChat, address, host)
+`, keys, demoApp, demoOffer, weChat, port, host)
 }
 
 func startSidecar(caddyfile string) error {

@@ -54,6 +54,7 @@ do; without it they are refused, "mp_sig missing".
 Point the sidecar at it in the Caddyfile:
 
   {
+  	grace_period 30s
   	midas {
   		secrets file keys.json
   		app wx1234567 {
@@ -63,9 +64,10 @@ Point the sidecar at it in the Caddyfile:
   	}
   }
 
-  http://127.0.0.1:8080 {
+  http://:8080 {
   	bind 127.0.0.1
   	midas
+  	respond 404
   }
 
 with the sample keys in keys.json:

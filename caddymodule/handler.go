@@ -32,7 +32,9 @@ type Handler struct {
 	Environment string `json:"environment,omitempty"`
 
 	// Signed says what happens to callers that still sign: "reject" them, "resign"
-	// their calls, or "pass" them to the next handler. Default: reject.
+	// their calls, or "pass" them to the next handler. Default: reject. Where it is
+	// "resign", callers are taken as they are: see wechat.DecodeSigned. They also get an
+	// access_token from /cgi-bin/token and /cgi-bin/stable_token, which is worth nothing.
 	Signed string `json:"signed,omitempty"`
 
 	// APIs are those that may be called, such as pay and cancelpay. Default: all.
@@ -124,15 +126,32 @@ func apiNames() []string {
 	return names
 }
 
-// ServeHTTP answers a payment call, or a login.
+// ServeHTTP answers a payment call, a login, or a caller that signs and wants a token. It
+// also answers what nearly has such a path, so that a slip meets no other handler's 200.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.Login && r.URL.Path == wechat.Code2SessionPath {
-		return h.serveLogin(w, r)
+	path := r.URL.Path
+	if !h.serves(path) {
+		path = wechat.CleanPath(path)
 	}
-	endpoint, ok := wechat.EndpointOf(r.URL.Path)
-	if !ok {
+	switch {
+	case !h.serves(path):
 		return next.ServeHTTP(w, r)
+	case path == wechat.Code2SessionPath:
+		return h.serveLogin(w, r)
+	case isTokenPath(path):
+		return h.serveToken(w, r, path)
 	}
+	endpoint, _ := wechat.EndpointOf(path)
+	return h.servePayment(w, r, endpoint, next)
+}
+
+// serves reports whether the handler answers for the path.
+func (h *Handler) serves(path string) bool {
+	_, ok := wechat.EndpointOf(path)
+	return ok || h.Login && path == wechat.Code2SessionPath || h.resigns() && isTokenPath(path)
+}
+
+func (h *Handler) servePayment(w http.ResponseWriter, r *http.Request, endpoint wechat.Endpoint, next caddyhttp.Handler) error {
 	began := time.Now()
 	call, err := h.read(w, r, endpoint)
 	if errors.Is(err, errPass) {

@@ -131,7 +131,7 @@ func TestABodyOfUnknownLengthIsBoundedToo(t *testing.T) {
 
 func TestEverythingElseGoesToTheNextHandler(t *testing.T) {
 	w := newWorld(t, "", "midas\n reverse_proxy 127.0.0.1:1\n respond /health ok")
-	for _, path := range []string{"/health", "/cgi-bin/midas/pay/", "/cgi-bin/midas/refund", "/cgi-bin/midas/../midas/refund"} {
+	for _, path := range []string{"/health", "/cgi-bin/midas/refund", "/cgi-bin/midas/../midas/refund"} {
 		a := w.post(path, pay("b1", 1))
 		require.Empty(t, a.header.Get("Midas-Outcome"), path)
 	}

@@ -147,7 +147,7 @@ func TestHostileRequestsAreRefusedByTheSidecarAndNothingReachesWeChat(t *testing
 		{"a token in the query, spelled otherwise", posted(payPath+"?acc%65ss_token=t", "", good), 400, "access_token"},
 		{"a query behind a semicolon", posted(payPath+"?a;b", "", good), 400, "query"},
 
-		{"a byte order mark", posted(payPath, "", "\ufeff"+good), 400, "body: must be a JSON object"},
+		{"a byte order mark", posted(payPath, "", "\ufeff"+good), 400, "body: must not begin with a byte order mark"},
 		{"UTF-16 of another name", posted(payPath, "", "{\x00}\x00"), 400, "body: is not JSON"},
 		{"NUL before", posted(payPath, "", "\x00"+good), 400, "body: must be a JSON object"},
 		{"NUL after", posted(payPath, "", good+"\x00"), 400, "body: must be one JSON object"},
@@ -273,16 +273,37 @@ func TestMalformedRequestsEndAtTheServer(t *testing.T) {
 	}
 }
 
-// A path is WeChat's or it is the next handler's: nothing is tidied up.
-func TestPathsThatAreNearlyRightAreNotTheSidecars(t *testing.T) {
-	w := newWorld(t, "", "midas\n respond 404")
+// A path that is nearly one of WeChat's is a slip: it is refused with the path that was
+// meant, and neither served nor given to the next handler.
+func TestASlipInThePathIsAnsweredWithThePathThatIsMeant(t *testing.T) {
+	w := newWorld(t, "", "midas\n respond 200")
 	for _, target := range []string{
 		"/cgi-bin/midas/./pay", "/cgi-bin/midas/../midas/pay", "/cgi-bin/midas/%2e/pay", "/cgi-bin/midas/%2e%2e/midas/pay", "/./cgi-bin/midas/pay",
 		"//cgi-bin/midas/pay", "/cgi-bin//midas/pay", "/cgi-bin/midas//pay", "/cgi-bin/midas/pay/", "/cgi-bin/midas/pay//", "/cgi-bin/midas/pay/.",
-		"/cgi-bin/midas/PAY", "/CGI-BIN/midas/pay", "/cgi-bin/midas/pay;v=1", "/cgi-bin/midas/pay%3Fa=b", "/cgi-bin/midas/pay%23", "/cgi-bin/midas/pay#x",
+		"/cgi-bin/midas/PAY", "/CGI-BIN/midas/pay", "/cgi-bin/midas/pay;v=1", "/cgi-bin;v=1/midas/pay", "http://127.0.0.1/cgi-bin/midas/pay/",
+		"/x/../cgi-bin/midas/pay", "/../cgi-bin/midas/Pay/;",
+	} {
+		t.Run(target, func(t *testing.T) {
+			w.t = t
+			a := w.raw(posted(target, "", pay("b1", 1)))
+			require.Equal(t, http.StatusNotFound, a.status)
+			require.Equal(t, "not_sent", a.header.Get("Midas-Outcome"))
+			require.Equal(t, "0", a.header.Get("Midas-Attempts"))
+			require.Equal(t, "not_found", a.header.Get("Midas-Error"))
+			require.Contains(t, a.body, `{"errcode":90018,"errmsg":"path: is not served; /cgi-bin/midas/pay is meant"`)
+			require.Zero(t, w.hits.count(payPath))
+			w.requireAlive()
+		})
+	}
+}
+
+func TestAPathThatIsNoneOfWeChatsGoesToTheNextHandler(t *testing.T) {
+	w := newWorld(t, "", "midas\n respond 404")
+	for _, target := range []string{
+		"/cgi-bin/midas/pay%3Fa=b", "/cgi-bin/midas/pay%23", "/cgi-bin/midas/pay#x",
 		"/cgi-bin/midas/pay%00", "/cgi-bin/midas/pay%20", "/cgi-bin/midas/pay%0d%0a", "/cgi-bin/midas/%2570ay", "/cgi-bin/midas/pay.json", "/cgi-bin/midas/pa",
 		"/cgi-bin/midas/p\xc3\xa0y", "/cgi-bin/midas/%EF%BD%90ay", `/cgi-bin\midas\pay`, "/cgi-bin/midas/sandbox", "/cgi-bin/midas/sandbox/sandbox/pay",
-		"/cgi-bin/midas/", "/cgi-bin/midas", "/", "*", "/x/cgi-bin/midas/pay", "http://127.0.0.1", "http://127.0.0.1/cgi-bin/midas/pay/",
+		"/cgi-bin/midas/", "/cgi-bin/midas", "/", "*", "/x/cgi-bin/midas/pay", "http://127.0.0.1", "/cgi-bin/token", "/sns/jscode2session",
 	} {
 		t.Run(target, func(t *testing.T) {
 			w.t = t
@@ -388,7 +409,7 @@ func TestHTTP2WithoutTLSIsUnderTheSameRules(t *testing.T) {
 		{"a payment", "POST", payPath, "application/json", strings.NewReader(pay("b1", 1)), 0, 200, "applied"},
 		{"GET", "GET", payPath, "", nil, 0, 405, "not_sent"},
 		{"TRACE", "TRACE", payPath, "", nil, 0, 405, "not_sent"},
-		{"another path", "POST", payPath + "/", "application/json", strings.NewReader(pay("b2", 1)), 0, 404, ""},
+		{"another path", "POST", payPath + "/", "application/json", strings.NewReader(pay("b2", 1)), 0, 404, "not_sent"},
 		{"another type", "POST", payPath, "text/plain", strings.NewReader(pay("b2", 1)), 0, 415, "not_sent"},
 		{"another type, stalled", "POST", payPath, "text/plain", never(), 200, 415, "not_sent"},
 		{"another method, stalled", "PUT", payPath, "application/json", never(), 0, 405, "not_sent"},

@@ -49,6 +49,8 @@ var running succession[*Midas]
 type lasting struct {
 	ledger *ledger.Ledger
 	watch  *watch.Watch
+	// resigned are the fields of callers that sign that the log has heard of.
+	resigned *resigned
 	// calls are those being answered, up to their line in the log.
 	calls inflight.Counter
 	// longest is how long a call may take, of all configs that there were.
@@ -58,7 +60,7 @@ type lasting struct {
 }
 
 func newLasting() (*lasting, error) {
-	return &lasting{ledger: ledger.New(), watch: watch.New(latestLog())}, nil
+	return &lasting{ledger: ledger.New(), watch: watch.New(latestLog()), resigned: newResigned(latestLog())}, nil
 }
 
 // allow notes how long calls may take from now on.

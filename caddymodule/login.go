@@ -43,21 +43,31 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request) error {
 // the body.
 func (h *Handler) readLogin(w http.ResponseWriter, r *http.Request) (g game, wish wechat.Login, err error) {
 	var body []byte
+	if err := checkCaller(r, wechat.Code2SessionPath); err != nil {
+		return g, wish, err
+	}
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
 		return g, wish, &refused{outcome.InvalidRequest, http.StatusMethodNotAllowed, "method: must be GET or POST"}
 	case r.Method == http.MethodGet && r.ContentLength != 0:
 		return g, wish, &wechat.FieldError{Field: "body", Rule: "must not be sent with GET"}
 	case r.ContentLength != 0:
-		if body, err = h.body(w, r); err != nil {
+		if body, err = h.body(w, r, wechat.Code2SessionPath); err != nil {
 			return g, wish, err
 		}
 	}
-	if wish, err = wechat.DecodeLogin(r.URL.RawQuery, body); err != nil {
+	if wish, err = h.decodeLogin(r.URL.RawQuery, body); err != nil {
 		return g, wish, err
 	}
 	g, err = h.midas.pickByID(wish.AppID)
 	return g, wish, err
+}
+
+func (h *Handler) decodeLogin(query string, body []byte) (wechat.Login, error) {
+	if h.resigns() {
+		return wechat.DecodeSignedLogin(query, body, h.midas.lasting.resigned.noteFor(loginAPI))
+	}
+	return wechat.DecodeLogin(query, body)
 }
 
 // logIn carries out the login. One that a mistake of ours interrupts has an end that

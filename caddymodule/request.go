@@ -25,7 +25,7 @@ var errPass = errors.New("pass")
 // what this site allows.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, endpoint wechat.Endpoint) (call, error) {
 	c := call{endpoint: endpoint}
-	body, err := h.body(w, r)
+	body, err := h.body(w, r, endpoint.Path)
 	if err != nil {
 		return c, err
 	}
@@ -52,10 +52,10 @@ const moment = 50 * time.Millisecond
 // body reads the caller's JSON. One that does not come must not keep the process
 // from ending, nor its caller from hearing why it is refused: the server reads what
 // is left of a body before it answers.
-func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (h *Handler) body(w http.ResponseWriter, r *http.Request, path string) ([]byte, error) {
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(h.midas.processor.Deadline))
-	body, err := h.readBody(r)
+	body, err := h.readBody(r, path)
 	if err != nil {
 		_ = connection.SetReadDeadline(time.Now().Add(moment))
 		return nil, err
@@ -64,7 +64,10 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-func (h *Handler) readBody(r *http.Request) ([]byte, error) {
+func (h *Handler) readBody(r *http.Request, path string) ([]byte, error) {
+	if err := checkCaller(r, path); err != nil {
+		return nil, err
+	}
 	if r.Method != http.MethodPost {
 		return nil, &refused{outcome.InvalidRequest, http.StatusMethodNotAllowed, "method: must be POST"}
 	}
@@ -74,7 +77,7 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > h.maxBody {
 		return nil, tooLarge()
 	}
-	if !isJSON(r.Header) {
+	if !isJSON(r.Header) && !(h.resigns() && mayBeJSON(r.Header)) {
 		return nil, &refused{outcome.InvalidRequest, http.StatusUnsupportedMediaType, "content-type: must be application/json in UTF-8"}
 	}
 	if r.Header.Get("Content-Encoding") != "" {
@@ -101,7 +104,21 @@ func readBytes(r *http.Request, limit int64) ([]byte, error) {
 	return body, err
 }
 
-// isJSON tells whether that is the one type that a request says it has. A page in a
+// checkCaller refuses a request that nearly meant path, and one of a page in a browser: a
+// game server's has neither of these headers.
+func checkCaller(r *http.Request, path string) error {
+	if r.URL.Path != path {
+		return &refused{problem: outcome.NotFound, rule: "path: is not served; " + path + " is meant"}
+	}
+	for _, header := range []string{"Origin", "Sec-Fetch-Site"} {
+		if _, ok := r.Header[header]; ok {
+			return &refused{problem: outcome.Forbidden, rule: header + ": must not be sent: pages in browsers may not call"}
+		}
+	}
+	return nil
+}
+
+// isJSON reports whether that is the one type that a request says it has. A page in a
 // browser on this host cannot send this type to us unasked.
 func isJSON(header http.Header) bool {
 	types := header["Content-Type"]
@@ -112,21 +129,36 @@ func isJSON(header http.Header) bool {
 		return true
 	}
 	media, params, err := mime.ParseMediaType(types[0])
-	charset := params["charset"]
-	return err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
+	return err == nil && media == "application/json" && isUTF8(params["charset"])
+}
+
+func isUTF8(charset string) bool {
+	return charset == "" || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
+}
+
+// mayBeJSON reports whether callers that sign have been seen to give JSON that type, or
+// none.
+func mayBeJSON(header http.Header) bool {
+	types := header["Content-Type"]
+	if len(types) == 0 || len(types) == 1 && types[0] == "" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(types[0])
+	return len(types) == 1 && err == nil && isUTF8(params["charset"]) &&
+		(strings.HasPrefix(media, "text/") || media == "application/json" || media == "application/x-www-form-urlencoded")
 }
 
 // decode reads the caller's words and settles what becomes of a caller that
 // still signs.
 func (h *Handler) decode(endpoint wechat.Endpoint, r *http.Request, body []byte) (wechat.Request, error) {
-	request, err := wechat.Decode(endpoint, body)
+	request, err := h.decodeBody(endpoint, body)
 	inQuery, clean := signedInQuery(r.URL.RawQuery)
 	signedWith := cmp.Or(request.CallerSigned(), inQuery)
 	switch {
 	case signedWith != "" && h.Signed == "pass":
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return request, errPass
-	case signedWith != "" && h.Signed != "resign":
+	case signedWith != "" && !h.resigns():
 		return request, &wechat.FieldError{Field: signedWith, Rule: "must not be sent: the sidecar signs"}
 	case !clean, r.URL.ForceQuery:
 		return request, &wechat.FieldError{Field: "query", Rule: "must be empty"}
@@ -134,19 +166,31 @@ func (h *Handler) decode(endpoint wechat.Endpoint, r *http.Request, body []byte)
 	return request, err
 }
 
-// signedInQuery names a signature or token in a query, "" if there is none, and
-// tells whether there is nothing but what a caller that signs puts there.
+func (h *Handler) decodeBody(endpoint wechat.Endpoint, body []byte) (wechat.Request, error) {
+	if h.resigns() {
+		return wechat.DecodeSigned(endpoint, body, h.midas.lasting.resigned.noteFor(endpoint.API.Family.Name+" "+endpoint.API.Name))
+	}
+	return wechat.Decode(endpoint, body)
+}
+
+// resigns reports whether callers that sign are taken as they are.
+func (h *Handler) resigns() bool { return h.Signed == "resign" }
+
+// signedInQuery names a signature or token in a query, "" if there is none, and reports
+// whether there is nothing but what a caller that signs puts there.
 func signedInQuery(query string) (found string, clean bool) {
+	if query == "" { // nearly always
+		return "", true
+	}
 	values, err := url.ParseQuery(query)
 	clean = err == nil
 	for name := range values {
-		if wechat.IsSignature(name) {
-			found = name
-		} else if name != "sig_method" {
+		if !wechat.IsSignature(name) && name != "sig_method" {
 			clean = false
 		}
 	}
-	return found, clean && (found != "" || query == "")
+	found = wechat.FirstSignature(values.Has)
+	return found, clean && found != ""
 }
 
 // allow applies what this site allows.

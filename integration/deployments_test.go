@@ -117,9 +117,9 @@ func (d *deployment) allowsNothing(t *testing.T) {
 	t.Helper()
 	text, err := os.ReadFile(d.config)
 	require.NoError(t, err)
-	changed, ok := strings.CutSuffix(string(text), "\tmidas\n}\n")
+	changed, ok := strings.CutSuffix(string(text), "\tmidas\n\trespond 404\n}\n")
 	require.True(t, ok)
-	require.NoError(t, os.WriteFile(d.config, []byte(changed+"\tmidas {\n\t\tapis present\n\t}\n}\n"), 0o600))
+	require.NoError(t, os.WriteFile(d.config, []byte(changed+"\tmidas {\n\t\tapis present\n\t}\n\trespond 404\n}\n"), 0o600))
 }
 
 func (d *deployment) forbidsSoon(t *testing.T, client *http.Client, url string) {

@@ -122,12 +122,18 @@ func (w *loginWorld) pays(billNo string) {
 	require.Equal(w.t, "applied", a.outcome, a.Errmsg)
 }
 
-// noneSeen ends the process: nothing of the logins is in what it printed.
+// noneSeen ends the process: nothing of the logins is in what it printed, but for the
+// player in the lines of orders.
 func (w *loginWorld) noneSeen(hidden ...string) {
 	w.t.Helper()
 	require.NoError(w.t, w.process.interrupt(w.t))
-	for _, text := range append(hidden, w.sessionKey(), player, simulator.Demo().Apps[appID].Secret) {
+	for _, text := range append(hidden, w.sessionKey(), simulator.Demo().Apps[appID].Secret) {
 		require.NotContains(w.t, w.process.output.String(), text)
+	}
+	for line := range strings.Lines(w.process.output.String()) {
+		if !strings.Contains(line, `"msg":"order"`) {
+			require.NotContains(w.t, line, player)
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ func production(t *testing.T, role *testRole, vaultAddress, weChat string) (conf
 		"/run/secrets/":                       dir + "/",
 		"auth approle {":                      "auth approle {\n mount " + role.mount,
 		"app wx1234567 {":                     "upstream " + weChat + "\n app wx1234567 {",
-		"http://127.0.0.1:8080":               "http://127.0.0.1:" + port,
+		"http://:8080":                        "http://:" + port,
 	} {
 		require.Contains(t, moved, from)
 		moved = strings.ReplaceAll(moved, from, to)

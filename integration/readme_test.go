@@ -92,6 +92,7 @@ func TestTheREADMELeadsANewUserToAPayment(t *testing.T) {
 	moved := strings.NewReplacer(
 		"/run/secrets/", dir+"/",
 		"127.0.0.1:8080", "127.0.0.1:"+port,
+		"http://:8080", "http://:"+port,
 		"http://127.0.0.1:9090/", weChatURL+"/",
 		"\tmidas {\n", "\tmidas {\n\t\tupstream "+weChatURL+"\n",
 		"{$VAULT_ADDR:http://127.0.0.1:8200}", v.Address,

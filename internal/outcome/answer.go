@@ -36,6 +36,7 @@ type ErrorCode string
 // The error codes.
 const (
 	InvalidRequest      ErrorCode = "invalid_request"
+	NotFound            ErrorCode = "not_found"
 	UnknownApp          ErrorCode = "unknown_app"
 	Forbidden           ErrorCode = "forbidden"
 	SessionMissing      ErrorCode = "session_missing"
@@ -54,6 +55,7 @@ var errorCodes = map[ErrorCode]struct {
 	outcome         Outcome
 }{
 	InvalidRequest:      {http.StatusBadRequest, 90018, NotSent},
+	NotFound:            {http.StatusNotFound, 90018, NotSent},
 	UnknownApp:          {http.StatusForbidden, 90017, NotSent},
 	Forbidden:           {http.StatusForbidden, 90017, NotSent},
 	SessionMissing:      {http.StatusUnauthorized, 90010, NotSent},

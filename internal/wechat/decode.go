@@ -26,16 +26,33 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Rule }
 //
 // What the caller may leave out is still missing: see Complete. Signatures and
 // tokens are noted (see CallerSigned) and not kept.
-func Decode(e Endpoint, body []byte) (Request, error) {
+func Decode(e Endpoint, body []byte) (Request, error) { return decode(e, body, nil) }
+
+// DecodeSigned is Decode for a caller that signs for itself, and takes what WeChat takes:
+// numbers as text and texts as numbers, fields that the API does not have, a byte order
+// mark. It calls changed with the name of each field that it drops or converts. A name that
+// could be a secret, at the wrong place, is told as "another field". A field that is a real
+// one but for its case is refused: it is not what the caller takes it for.
+func DecodeSigned(e Endpoint, body []byte, changed func(field, change string)) (Request, error) {
+	return decode(e, bytes.TrimPrefix(body, byteOrderMark), changed)
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+func decode(e Endpoint, body []byte, changed func(field, change string)) (Request, error) {
 	d := decoders.Get().(*decoder)
 	defer d.release()
 	d.source.Reset(body)
 	d.json.Reset(&d.source)
+	d.changed = changed
 
 	r := Request{endpoint: e}
 	if d.json.PeekKind() != '{' {
-		if len(bytes.TrimSpace(body)) == 0 {
+		switch {
+		case len(bytes.TrimSpace(body)) == 0:
 			return r, &FieldError{"body", "must be a JSON object, got nothing"}
+		case bytes.HasPrefix(body, byteOrderMark):
+			return r, &FieldError{"body", "must not begin with a byte order mark (EF BB BF)"}
 		}
 		return r, &FieldError{"body", "must be a JSON object"}
 	}
@@ -64,6 +81,9 @@ type decoder struct {
 	json   *jsontext.Decoder // strict: duplicate names and bad UTF-8 are errors
 	name   []byte
 
+	// changed is told of fields that are dropped or converted. nil: they are refused.
+	changed func(field, change string)
+
 	syntax error // nothing more can be read
 	broken error // the first rule broken; reading goes on for the bill_no
 }
@@ -76,7 +96,7 @@ var decoders = sync.Pool{New: func() any {
 func (d *decoder) release() {
 	d.source.Reset(nil)
 	d.json.Reset(&d.source)
-	d.syntax, d.broken = nil, nil
+	d.syntax, d.broken, d.changed = nil, nil, nil
 	decoders.Put(d)
 }
 
@@ -116,6 +136,11 @@ func (d *decoder) readMember(r *Request) {
 		return
 	}
 	value, rule := f.read(kind, raw)
+	if rule != "" && d.changed != nil {
+		if value, rule = f.convert(kind, raw); rule == "" {
+			d.changed(f.name, "converted")
+		}
+	}
 	if rule == "" && value != "" {
 		rule = f.check(value)
 	}
@@ -128,15 +153,36 @@ func (d *decoder) readMember(r *Request) {
 
 // readStranger reads the value of a name that is none of the API's fields.
 func (d *decoder) readStranger(r *Request) {
-	switch at := slices.Index(signatureFields, string(d.name)); {
+	name, api := string(d.name), r.endpoint.API
+	quotable := isWord(name) && len(name) <= 64
+	switch at := slices.Index(signatureFields, name); {
 	case at >= 0:
-		r.signedWith = signatureFields[at]
-	case isWord(string(d.name)) && len(d.name) <= 64:
-		d.refuse(string(d.name), "is not a field of "+r.endpoint.API.Name+", which has "+r.endpoint.API.names())
+		r.noteSignature(signatureFields[at])
+		d.drop(name)
+	case d.changed != nil && !api.hasFolded(name):
+		if len(name) >= shortestCode || !isWord(name) {
+			name = anotherField
+		}
+		d.drop(name)
+	case quotable:
+		d.refuse(name, "is not a field of "+api.Name+", which has "+api.names())
 	default:
-		d.refuse("body", "has a field that "+r.endpoint.API.Name+" does not have; it has "+r.endpoint.API.names())
+		d.refuse("body", "has a field that "+api.Name+" does not have; it has "+api.names())
 	}
 	d.skipValue()
+}
+
+// drop says that a field is left out.
+func (d *decoder) drop(name string) {
+	if d.changed != nil {
+		d.changed(name, "dropped")
+	}
+}
+
+// noteSignature keeps the first of the caller's signatures, in the order of
+// signatureFields.
+func (r *Request) noteSignature(name string) {
+	r.signedWith = FirstSignature(func(other string) bool { return other == name || other == r.signedWith })
 }
 
 func (d *decoder) skipValue() {
@@ -170,6 +216,18 @@ func (f *field) read(kind jsontext.Kind, raw jsontext.Value) (value, rule string
 	default:
 		return "", "must be a string, got " + kindName(kind)
 	}
+}
+
+// convert is read for digits that are written as text, and the other way round. Any other
+// text is no number, and must not be quoted as one.
+func (f *field) convert(kind jsontext.Kind, raw jsontext.Value) (value, rule string) {
+	switch {
+	case f.number && kind == '"' && isDigits(stringOf(raw)):
+		return stringOf(raw), ""
+	case !f.number && kind == '0' && isDigits(string(raw)):
+		return string(raw), ""
+	}
+	return f.read(kind, raw)
 }
 
 func kindName(kind jsontext.Kind) string {

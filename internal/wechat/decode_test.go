@@ -28,7 +28,7 @@ func TestEveryRefusalNamesTheFieldAndTheRule(t *testing.T) {
 		{"string", "pay", `"pay"`, "body", "must be a JSON object"},
 		{"null", "pay", `null`, "body", "must be a JSON object"},
 		{"form", "pay", `openid=o1&amt=1`, "body", "must be a JSON object"},
-		{"byte order mark", "pay", "\ufeff" + `{"openid":"o1"}`, "body", "must be a JSON object"},
+		{"byte order mark", "pay", "\ufeff" + `{"openid":"o1"}`, "body", "must not begin with a byte order mark (EF BB BF)"},
 		{"cut off", "pay", `{"openid":"o1"`, "body", "is not JSON: it ends too early"},
 		{"cut off in a name", "pay", `{"open`, "body", "is not JSON: it ends too early"},
 		{"no comma", "pay", `{"openid":"o1" "amt":1}`, "body", "is not JSON"},

@@ -87,6 +87,11 @@ func (a *API) index(name string) int {
 }
 
 // names lists the API's fields, for messages.
+// hasFolded reports whether the API has a field that is called name but for its case.
+func (a *API) hasFolded(name string) bool {
+	return slices.ContainsFunc(a.fields, func(f field) bool { return strings.EqualFold(f.name, name) })
+}
+
 func (a *API) names() string {
 	var names []string
 	for _, f := range a.fields {
@@ -99,9 +104,18 @@ func (a *API) names() string {
 // callers have been seen to send one, in v1 and v2.
 var signatureFields = []string{"sig", "mp_sig", "pay_sig", "signature", "access_token"}
 
-// IsSignature tells whether a field or query parameter called name is a signature
-// or token, which only callers send that sign for themselves.
+// IsSignature reports whether a field or query parameter called name is a signature or
+// token, which only callers send that sign for themselves.
 func IsSignature(name string) bool { return slices.Contains(signatureFields, name) }
+
+// FirstSignature returns the first signature or token that has reports to be there, in an
+// order that is always the same, or "".
+func FirstSignature(has func(name string) bool) string {
+	if at := slices.IndexFunc(signatureFields, has); at >= 0 {
+		return signatureFields[at]
+	}
+	return ""
+}
 
 func checkText(value string) string {
 	if strings.ContainsFunc(value, unicode.IsControl) {

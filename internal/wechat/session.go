@@ -48,7 +48,15 @@ type Login struct {
 
 // DecodeLogin reads the caller's words: those in the query, and those in the body
 // unless that is empty. The first rule that is broken is returned as a *FieldError.
-func DecodeLogin(query string, body []byte) (Login, error) {
+func DecodeLogin(query string, body []byte) (Login, error) { return decodeLogin(query, body, nil) }
+
+// DecodeSignedLogin is DecodeLogin for a caller that asks as WeChat is asked, with the app
+// secret and a grant_type. It calls changed with the name of each word that it drops.
+func DecodeSignedLogin(query string, body []byte, changed func(field, change string)) (Login, error) {
+	return decodeLogin(query, bytes.TrimPrefix(body, byteOrderMark), changed)
+}
+
+func decodeLogin(query string, body []byte, changed func(field, change string)) (Login, error) {
 	var login Login
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -63,10 +71,12 @@ func DecodeLogin(query string, body []byte) (Login, error) {
 		delete(values, name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		return login, stranger("query", name)
+		if err := stranger("query", name, changed); err != nil {
+			return login, err
+		}
 	}
 	if len(body) > 0 {
-		if err := login.readBody(body); err != nil {
+		if err := login.readBody(body, changed); err != nil {
 			return login, err
 		}
 	}
@@ -76,9 +86,12 @@ func DecodeLogin(query string, body []byte) (Login, error) {
 	return login, nil
 }
 
-func (l *Login) readBody(body []byte) error {
+func (l *Login) readBody(body []byte, changed func(field, change string)) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body)) // strict: duplicate names and bad UTF-8 are errors
 	if d.PeekKind() != '{' {
+		if bytes.HasPrefix(body, byteOrderMark) {
+			return &FieldError{"body", "must not begin with a byte order mark (EF BB BF)"}
+		}
 		return &FieldError{"body", "must be a JSON object"}
 	}
 	if _, err := d.ReadToken(); err != nil {
@@ -91,7 +104,13 @@ func (l *Login) readBody(body []byte) error {
 		}
 		name := token.String()
 		if name != appid.name && name != jsCode {
-			return stranger("body", name)
+			if err := stranger("body", name, changed); err != nil {
+				return err
+			}
+			if err := d.SkipValue(); err != nil {
+				return explain(err)
+			}
+			continue
 		}
 		value, err := d.ReadValue()
 		if err != nil {
@@ -142,18 +161,29 @@ func isCode(value string) bool {
 	}, value))
 }
 
-// shortestCode is less than any js_code has: what is longer may be one that stands
+// shortestCode is less than any js_code or key has: what is as long may be one that stands
 // where a name should be, and is not repeated.
 const shortestCode = 20
 
-// stranger refuses what a caller must not or cannot say.
-func stranger(where, name string) error {
+// anotherField stands for a name that is not repeated.
+const anotherField = "another field"
+
+// stranger refuses what a caller must not or cannot say, or tells changed that it is
+// dropped.
+func stranger(where, name string, changed func(field, change string)) error {
+	isShortWord := isWord(name) && len(name) < shortestCode
 	switch {
+	case changed != nil && isShortWord:
+		changed(name, "dropped")
+		return nil
+	case changed != nil:
+		changed(anotherField, "dropped")
+		return nil
 	case name == appSecret, name == grantType:
 		return &FieldError{name, "must not be sent: the sidecar adds it"}
 	case name == sessionKey:
 		return &FieldError{name, "must not be sent: the sidecar asks WeChat for it"}
-	case isWord(name) && len(name) < shortestCode:
+	case isShortWord:
 		return &FieldError{name, "is not a field of jscode2session, which has appid and js_code"}
 	default:
 		return &FieldError{where, "has a field that jscode2session does not have; it has appid and js_code"}

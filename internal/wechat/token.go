@@ -14,8 +14,11 @@ import (
 	"midas-sidecar/internal/secrets"
 )
 
-// StableTokenPath is where access_tokens come from.
-const StableTokenPath = "/cgi-bin/stable_token"
+// The paths where access_tokens come from. The sidecar itself asks at StableTokenPath.
+const (
+	StableTokenPath = "/cgi-bin/stable_token"
+	TokenPath       = "/cgi-bin/token"
+)
 
 func newOutbound(path, query string, body []byte) Outbound {
 	return Outbound{path: path, secret: func() (string, []byte) { return query, body }}
