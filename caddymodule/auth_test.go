@@ -35,12 +35,12 @@ func TestEachCredentialThatTheConfigHoldsIsWarnedOf(t *testing.T) {
 func TestAProxysPasswordThatTheConfigHoldsIsWarnedOf(t *testing.T) {
 	t.Setenv("PROXY_CANARY", "http://midas:canary-5ecret@proxy.test:3128")
 	for transport, fields := range map[string][]string{
-		"direct {\n network_proxy url http://midas:canary-5ecret@proxy.test:3128\n }": {"transport network_proxy"},
-		"http {\n network_proxy url http://midas:canary-5ecret@proxy.test:3128\n }":   {"transport network_proxy"},
-		"http {\n forward_proxy_url http://midas:canary-5ecret@proxy.test:3128\n }":   {"transport network_proxy"},
-		"http {\n network_proxy url {env.PROXY_CANARY}\n }":                           nil,
-		"http {\n network_proxy url http://midas@proxy.test:3128\n }":                 nil,
-		"http {\n network_proxy none\n }":                                             nil,
+		"midas {\n network_proxy url http://midas:canary-5ecret@proxy.test:3128\n }": {"transport network_proxy"},
+		"http {\n network_proxy url http://midas:canary-5ecret@proxy.test:3128\n }":  {"transport network_proxy"},
+		"http {\n forward_proxy_url http://midas:canary-5ecret@proxy.test:3128\n }":  {"transport network_proxy"},
+		"http {\n network_proxy url {env.PROXY_CANARY}\n }":                          nil,
+		"http {\n network_proxy url http://midas@proxy.test:3128\n }":                nil,
+		"http {\n network_proxy none\n }":                                            nil,
 	} {
 		t.Run(transport, func(t *testing.T) {
 			require.Equal(t, fields, literals(t, "token_file /nowhere", "transport "+transport))
@@ -73,7 +73,7 @@ func TestWhatGoesOverTheNetworkInPlainTextIsWarnedOf(t *testing.T) {
 		"secrets vault http://203.0.113.5 {\n auth token_file /nowhere\n }":                               {"secrets vault"},
 		"secrets file /nowhere\n upstream https://api.weixin.qq.com http://canary-5ecret.test":            {"upstream"},
 		"secrets file /nowhere\n upstream http://a.canary-5ecret.test http://b.canary-5ecret.test":        {"upstream"},
-		"secrets file /nowhere\n transport direct {\n tls_insecure_skip_verify\n }":                       {"transport tls_insecure_skip_verify"},
+		"secrets file /nowhere\n transport midas {\n tls_insecure_skip_verify\n }":                        {"transport tls_insecure_skip_verify"},
 		"secrets file /nowhere\n transport http {\n tls_insecure_skip_verify\n }":                         {"transport tls_insecure_skip_verify"},
 		"secrets vault http://127.0.0.1:1 {\n auth token_file /nowhere\n }\n upstream http://localhost:1": nil,
 		"secrets vault http://[::1]:1 {\n auth token_file /nowhere\n }\n upstream http://127.9.9.9:1":     nil,

@@ -187,7 +187,7 @@ func (m *Midas) readUpstream(d *caddyfile.Dispenser) error {
 }
 
 // transports are those that are made for orders; plugins may bring others.
-var transports = []string{"direct", "http"}
+var transports = []string{"midas", "http"}
 
 func (m *Midas) readTransport(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {

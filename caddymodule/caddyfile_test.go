@@ -95,7 +95,7 @@ func TestConfigsAreJudgedWithoutSpeakingToAnyone(t *testing.T) {
 		{"an offer_id_v2 alone", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id_v2":"1"}}}`, `{}`, "app wx1: offer_id: is missing"},
 		{"an offer_id that is no text", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"{env.NO_TEXT}"}}}`, `{}`, "app wx1: offer_id: must be printable characters without spaces"},
 		{"an offer_id that was no text", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1\ufffd"}}}`, `{}`, "app wx1: offer_id: must be printable characters without spaces"},
-		{"compression over direct", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"direct","compression":true}}`, `{}`, "compression: is not an option of direct"},
+		{"compression over midas", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"midas","compression":true}}`, `{}`, "compression: is not an option of midas"},
 		{"HTTP/3 to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["3"]}}`, `{}`, "transport: versions: must not be 3"},
 		{"HTTP/2 alone to WeChat", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"transport":{"protocol":"http","versions":["2"]}}`, `{}`, ""},
 		{"an impossible deadline", `{"secrets":{"file":"/x"},"apps":{"wx1":{"offer_id":"1"}},"deadline":"1s","attempt_timeout":"2s"}`, `{}`, "deadline: must not be shorter than attempt_timeout"},

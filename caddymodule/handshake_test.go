@@ -22,7 +22,7 @@ import (
 // its deadline has time for an attempt more than there are hosts.
 func TestAnOrderGetsThroughANetworkThatDropsALargeClientHello(t *testing.T) {
 	for _, c := range []struct{ transport, versions string }{
-		{"direct", "1.1"},
+		{"midas", "1.1"},
 		{"http", "1.1"},
 		{"http", "1.1 2"},
 	} {

@@ -62,7 +62,7 @@ type Midas struct {
 	// host. Default: https://api.weixin.qq.com, then https://api2.weixin.qq.com.
 	Upstreams []string `json:"upstreams,omitempty"`
 
-	// TransportRaw is the transport to WeChat, as in reverse_proxy. Default: direct.
+	// TransportRaw is the transport to WeChat, as in reverse_proxy. Default: midas.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
 	// Deadline is how long one order may take, all in all. Default: 10s.
@@ -134,7 +134,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("upstream: %w", err)
 	}
 	options := optionsOf(m.TransportRaw)
-	m.summary.upstreams, m.summary.transport = hosts, cmp.Or(options.Protocol, "direct")
+	m.summary.upstreams, m.summary.transport = hosts, cmp.Or(options.Protocol, "midas")
 	client, err := m.client(ctx, hosts)
 	if err != nil {
 		return err
@@ -252,7 +252,7 @@ func checkPorts(hosts []string) error {
 // client makes the way to WeChat.
 func (m *Midas) client(ctx caddy.Context, hosts []string) (*upstream.Client, error) {
 	if m.TransportRaw == nil {
-		m.TransportRaw = json.RawMessage(`{"protocol":"direct"}`)
+		m.TransportRaw = json.RawMessage(`{"protocol":"midas"}`)
 	}
 	module, err := ctx.LoadModule(m, "TransportRaw")
 	if err != nil {

@@ -81,7 +81,7 @@ func TestEachConfigBeginsWithALineThatSaysWhatIsServed(t *testing.T) {
 	require.Regexp(t, `^file /.*keys\.json$`, first["secrets"])
 	require.Len(t, first["upstreams"], 1)
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, first["upstreams"].([]any)[0])
-	require.Equal(t, "direct", first["transport"])
+	require.Equal(t, "midas", first["transport"])
 	require.NotEmpty(t, first["version"])
 }
 

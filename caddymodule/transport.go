@@ -26,28 +26,28 @@ const defaultMaxHeader = 64 << 10
 var withoutMLKEM = handshake.NewHosts(latestLog())
 
 func init() {
-	caddy.RegisterModule(Direct{})
+	caddy.RegisterModule(Transport{})
 }
 
-// Direct is a transport for HTTP/1.1 that makes each call on the goroutine of whoever
+// Transport is a transport for HTTP/1.1 that makes each call on the goroutine of whoever
 // asks, without the two that Caddy's transport "http" wakes for each. It takes the same
 // options, but for max_conns_per_host, keepalive_idle_conns (of all hosts),
 // response_header_timeout, expect_continue_timeout, compression, read_buffer,
 // write_buffer and proxy_protocol, and no version but 1.1. What goes by a proxy
 // (network_proxy, or HTTPS_PROXY in the environment) goes as in "http".
-type Direct struct {
+type Transport struct {
 	reverseproxy.HTTPTransport
 
 	transport *http1.Transport
 }
 
 // CaddyModule returns the Caddy module information.
-func (Direct) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.direct", New: func() caddy.Module { return new(Direct) }}
+func (Transport) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.midas", New: func() caddy.Module { return new(Transport) }}
 }
 
 // Provision sets the transport up.
-func (t *Direct) Provision(ctx caddy.Context) error {
+func (t *Transport) Provision(ctx caddy.Context) error {
 	if err := t.check(); err != nil {
 		return err
 	}
@@ -69,12 +69,12 @@ func (t *Direct) Provision(ctx caddy.Context) error {
 }
 
 // check refuses options that would be without effect.
-func (t *Direct) check() error {
+func (t *Transport) check() error {
 	switch {
 	case len(t.Versions) > 0 && !slices.Equal(t.Versions, []string{"1.1"}):
-		return fmt.Errorf("versions: must be 1.1 for direct, got %q", t.Versions)
+		return fmt.Errorf("versions: must be 1.1 for midas, got %q", t.Versions)
 	case t.ResponseHeaderTimeout != 0:
-		return errors.New("response_header_timeout: is not an option of direct; attempt_timeout is what bounds an attempt")
+		return errors.New("response_header_timeout: is not an option of midas; attempt_timeout is what bounds an attempt")
 	}
 	for _, option := range []struct {
 		name string
@@ -89,14 +89,14 @@ func (t *Direct) check() error {
 		{"proxy_protocol", t.ProxyProtocol != ""},
 	} {
 		if option.set {
-			return fmt.Errorf("%s: is not an option of direct", option.name)
+			return fmt.Errorf("%s: is not an option of midas", option.name)
 		}
 	}
 	return nil
 }
 
 // UnmarshalCaddyfile reads the block of the transport "http".
-func (t *Direct) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := t.HTTPTransport.UnmarshalCaddyfile(d); err != nil {
 		return err
 	}
@@ -107,13 +107,13 @@ func (t *Direct) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // RoundTrip sends the request.
-func (t *Direct) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.SetScheme(req)
 	return t.transport.RoundTrip(req)
 }
 
 // Cleanup closes the connections that nobody uses.
-func (t *Direct) Cleanup() error {
+func (t *Transport) Cleanup() error {
 	if t.transport != nil {
 		t.transport.CloseIdleConnections()
 	}
@@ -121,8 +121,8 @@ func (t *Direct) Cleanup() error {
 }
 
 var (
-	_ caddy.Provisioner     = (*Direct)(nil)
-	_ caddy.CleanerUpper    = (*Direct)(nil)
-	_ caddyfile.Unmarshaler = (*Direct)(nil)
-	_ http.RoundTripper     = (*Direct)(nil)
+	_ caddy.Provisioner     = (*Transport)(nil)
+	_ caddy.CleanerUpper    = (*Transport)(nil)
+	_ caddyfile.Unmarshaler = (*Transport)(nil)
+	_ http.RoundTripper     = (*Transport)(nil)
 )

@@ -23,7 +23,7 @@ import (
 // is in WeChat's books.
 func TestTheWholeTableOfFaultsOverEachTransport(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
-		for _, transport := range []string{"http", "direct"} {
+		for _, transport := range []string{"http", "midas"} {
 			t.Run(transport+" over "+scheme, func(t *testing.T) {
 				newStorm(t, transport, scheme).strike()
 			})

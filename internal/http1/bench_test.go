@@ -37,7 +37,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		for _, by := range []struct {
 			name      string
 			transport http.RoundTripper
-		}{{"net-http", base}, {"direct", http1.New(base, nil)}} {
+		}{{"net-http", base}, {"http1", http1.New(base, nil)}} {
 			b.Run(c.name+"/"+by.name, func(b *testing.B) {
 				b.ReportAllocs()
 				trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {}}

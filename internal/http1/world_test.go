@@ -89,7 +89,7 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 
 func newWorld(t *testing.T, scheme string, serve func(*peer), changes ...func(*http.Transport)) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "direct") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "http1") // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	listener, err := net.Listen("unix", filepath.Join(dir, "s"))

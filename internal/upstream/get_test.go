@@ -81,7 +81,7 @@ func TestAGetTakesAnotherConnectionWhereAKeptOneIsDead(t *testing.T) {
 		closed <- struct{}{}
 	})
 	// net/http sees that a moment later.
-	c := client(t, byDirect(t)(plain(t)), host)
+	c := client(t, byHTTP1(t)(plain(t)), host)
 	for range 2 {
 		require.NoError(t, c.Send(t.Context(), 0, login).Err)
 		<-closed

@@ -24,7 +24,7 @@ func TestAHandshakeThatTimesOutSendsNothing(t *testing.T) {
 		"net-http": func(base *http.Transport, hosts *handshake.Hosts) http.RoundTripper {
 			return handshake.NewTransport(base, hosts)
 		},
-		"direct": func(base *http.Transport, hosts *handshake.Hosts) http.RoundTripper { return http1.New(base, hosts) },
+		"http1": func(base *http.Transport, hosts *handshake.Hosts) http.RoundTripper { return http1.New(base, hosts) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewTLSServer(http.NotFoundHandler())

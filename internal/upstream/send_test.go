@@ -199,7 +199,7 @@ func TestGzipIsUnpackedForWhoAsksForIt(t *testing.T) {
 				require.True(t, exchange.Sent)
 				brokeOff(t, exchange)
 			}
-			require.Equal(t, upstream.Exchange{Sent: true, Status: 200, Body: []byte(c.body)}, send(t, byDirect(t), host))
+			require.Equal(t, upstream.Exchange{Sent: true, Status: 200, Body: []byte(c.body)}, send(t, byHTTP1(t), host))
 		})
 	}
 }
@@ -269,7 +269,7 @@ func TestTheseAreTheBytesThatLeave(t *testing.T) {
 	for name, c := range map[string]struct {
 		by    over
 		gzips string
-	}{"net-http": {byNetHTTP, "Accept-Encoding: gzip\r\n"}, "direct": {byDirect(t), ""}} {
+	}{"net-http": {byNetHTTP, "Accept-Encoding: gzip\r\n"}, "http1": {byHTTP1(t), ""}} {
 		t.Run(name, func(t *testing.T) {
 			var sent bytes.Buffer
 			address := listener(t, func(conn net.Conn) {

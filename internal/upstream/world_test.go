@@ -54,12 +54,12 @@ type over func(*http.Transport) http.RoundTripper
 // on who sends.
 func overEach(t *testing.T, test func(t *testing.T, by over)) {
 	t.Run("net-http", func(t *testing.T) { test(t, byNetHTTP) })
-	t.Run("direct", func(t *testing.T) { test(t, byDirect(t)) })
+	t.Run("http1", func(t *testing.T) { test(t, byHTTP1(t)) })
 }
 
 func byNetHTTP(base *http.Transport) http.RoundTripper { return base }
 
-func byDirect(t *testing.T) over {
+func byHTTP1(t *testing.T) over {
 	return func(base *http.Transport) http.RoundTripper {
 		transport := http1.New(base, nil)
 		t.Cleanup(transport.CloseIdleConnections)
