@@ -34,7 +34,7 @@ type App struct {
 	// stable_token, asked for with app_secret.
 	AccessToken *AccessToken `json:"access_token,omitempty"`
 
-	// MPSig tells whether calls carry mp_sig. WeChat's newest pages of v1 leave
+	// MPSig reports whether calls carry mp_sig. WeChat's newest pages of v1 leave
 	// it out; without it no session_key is needed. Default: true.
 	MPSig *bool `json:"mp_sig,omitempty"`
 }

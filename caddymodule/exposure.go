@@ -97,7 +97,7 @@ func (m *Midas) warnOfNetwork(field, instead string) {
 	m.log.Warn("what is sent there, keys or tokens among it, can be read, and changed, on the network: "+instead, "field", field)
 }
 
-// inPlainText tells whether what is sent to a URL leaves the host as it is.
+// inPlainText reports whether what is sent to a URL leaves the host as it is.
 func inPlainText(to string) bool {
 	u, err := url.Parse(to)
 	return err == nil && u.Scheme == "http" && !isLoopback(u.Hostname())
@@ -181,7 +181,7 @@ func (g gatekeeper) letsAnyonePay() bool {
 	return pays
 }
 
-// through tells whether routes lead such a caller to our handler, and if not, whether
+// through reports whether routes lead such a caller to our handler, and if not, whether
 // they stop everyone of his kind.
 func (g gatekeeper) through(routes caddyhttp.RouteList) (pays, stopped bool) {
 	for _, route := range routes {
@@ -234,7 +234,7 @@ func (g gatekeeper) throughNamed(name string) (pays, stopped bool) {
 	return g.through(caddyhttp.RouteList{*route})
 }
 
-// refuses tells whether a route is closed to such a caller, whichever of its matcher
+// refuses reports whether a route is closed to such a caller, whichever of its matcher
 // sets he tries.
 func (g gatekeeper) refuses(sets caddyhttp.MatcherSets) bool {
 	return len(sets) > 0 && !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
@@ -254,7 +254,7 @@ func (g gatekeeper) refusesBy(matcher any) bool {
 	return false
 }
 
-// verifiesFor tells whether nobody can ask for one of the hosts without a client
+// verifiesFor reports whether nobody can ask for one of the hosts without a client
 // certificate: each name has a TLS policy that requires one, and the server takes no
 // request for a host other than the name of the handshake.
 func (g gatekeeper) verifiesFor(hosts []string) bool {
@@ -275,7 +275,7 @@ func (g gatekeeper) verifiesFor(hosts []string) bool {
 	return true
 }
 
-// policyVerifies tells whether somebody has chosen whose certificates are taken: those of
+// policyVerifies reports whether somebody has chosen whose certificates are taken: those of
 // an authority, or those that a verifier, such as a list of certificates, lets through.
 // Without either Go takes what any of the authorities signed that the system trusts.
 func policyVerifies(p *caddytls.ConnectionPolicy) bool {
@@ -306,7 +306,7 @@ type outsider struct{ net.Conn }
 func (outsider) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 1} }
 func (outsider) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 2), Port: 1} }
 
-// allPrivate tells whether ranges, which are addresses or prefixes, are all within those
+// allPrivate reports whether ranges, which are addresses or prefixes, are all within those
 // that Caddy calls private_ranges. What is a placeholder is in doubt.
 func allPrivate(ranges []string) bool {
 	return !slices.ContainsFunc(ranges, func(r string) bool {
@@ -314,7 +314,7 @@ func allPrivate(ranges []string) bool {
 	})
 }
 
-// within tells whether all of inner is in outer, which nothing malformed is.
+// within reports whether all of inner is in outer, which nothing malformed is.
 func within(outer, inner string) bool {
 	out, _ := caddyhttp.CIDRExpressionToPrefix(outer)
 	in, _ := caddyhttp.CIDRExpressionToPrefix(inner)

@@ -52,7 +52,7 @@ func FuzzDirectivesAreReadOrRefusedByLine(f *testing.F) {
 	})
 }
 
-// read tells whether a directive is accepted.
+// read reports whether a directive is accepted.
 func read(t *testing.T, input string, into caddyfile.Unmarshaler) bool {
 	t.Helper()
 	tokens, err := caddyfile.Tokenize([]byte(input), "Caddyfile")

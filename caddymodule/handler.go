@@ -40,7 +40,7 @@ type Handler struct {
 	// APIs are those that may be called, such as pay and cancelpay. Default: all.
 	APIs []string `json:"apis,omitempty"`
 
-	// Login tells whether to serve /sns/jscode2session, too: it logs players in and
+	// Login reports whether to serve /sns/jscode2session, too: it logs players in and
 	// puts their session_keys into the secret store, which must be one that can be
 	// written. APIs and MaxAmount are not about it. Default: false.
 	Login bool `json:"login,omitempty"`

@@ -129,5 +129,5 @@ func parseCount(text string) (int64, error) {
 	return n, nil
 }
 
-// hasPlaceholder tells whether a value can only be judged once it is resolved.
+// hasPlaceholder reports whether a value can only be judged once it is resolved.
 func hasPlaceholder(value string) bool { return strings.Contains(value, "{") }

@@ -136,7 +136,7 @@ func (s *signing) release() {
 	signings.Put(s)
 }
 
-// Equal tells whether both keys sign alike, in a time that tells nothing about how
+// Equal reports whether both keys sign alike, in a time that tells nothing about how
 // far they agree.
 func (k *Key) Equal(other *Key) bool {
 	return k != nil && other != nil && k.secret().inner.equal(other.secret().inner)

@@ -50,12 +50,12 @@ type grant struct {
 	changed func() bool
 }
 
-// alive tells whether the token is not known to have ended.
+// alive reports whether the token is not known to have ended.
 func (g grant) alive() bool {
 	return g.token != nil && (g.lease == 0 || time.Now().Before(g.expires()))
 }
 
-// usable tells whether it is also the newest.
+// usable reports whether it is also the newest.
 func (g grant) usable() bool { return g.alive() && (g.changed == nil || !g.changed()) }
 
 // expires is when Vault forgets a token that has a lease.
@@ -67,7 +67,7 @@ type concealed func() string
 
 func conceal(text string) concealed { return func() string { return text } }
 
-// is tells whether the text is this one.
+// is reports whether the text is this one.
 func (c concealed) is(text string) bool { return c != nil && c() == text }
 
 // read asks the source for the credential called name.

@@ -229,7 +229,7 @@ func TestNothingThatIsLoggedShowsASecret(t *testing.T) {
 	})
 }
 
-// A gate that is still closed after a blip must not leave a live token behind.
+// A breaker that is still open after a blip must not leave a live token behind.
 func TestClosingRevokesThoughVaultWasAwayAMomentAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()

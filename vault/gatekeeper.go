@@ -46,9 +46,9 @@ type lastChance struct{}
 // then while it does not. An error of his is secrets.ErrUnavailable, unless whoever
 // asked gave up.
 type gatekeeper struct {
-	gate *breaker.Gate
-	next http.RoundTripper
-	log  *slog.Logger
+	breaker *breaker.Breaker
+	next    http.RoundTripper
+	log     *slog.Logger
 
 	redirects     atomic.Int64 // how many answers running were redirects
 	redirectsTold sync.Once
@@ -57,9 +57,9 @@ type gatekeeper struct {
 // RoundTrip implements http.RoundTripper. The answer is here as a whole once it
 // returns, since one that breaks off is none.
 func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
-	try, err := k.gate.Enter()
+	try, err := k.breaker.Allow()
 	if err != nil && r.Context().Value(lastChance{}) != nil {
-		try, err = k.gate.Force(), nil
+		try, err = k.breaker.Probe(), nil
 	}
 	if err != nil {
 		if r.Body != nil {
@@ -80,12 +80,12 @@ func (k *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err // which tells nothing about Vault
 	}
 	if failure := outage(r.Context(), response, body, err); failure != nil {
-		try.Failed(failure, rest(response))
+		try.Failure(failure, rest(response))
 		// The next try asks again who Vault is: it may have moved.
 		k.closeIdleConnections()
 		return nil, unavailable(failure)
 	}
-	try.Worked()
+	try.Success()
 	return response, nil
 }
 
@@ -135,10 +135,10 @@ func (k *gatekeeper) ask(r *http.Request) (*http.Response, []byte, error) {
 	return response, body, nil
 }
 
-// isBehind tells whether asking again soon is of use. While Vault cannot be used
-// it is not asked more often than the gate lets pass.
+// isBehind reports whether asking again soon is of use. While Vault cannot be used
+// it is not asked more often than the breaker allows.
 func (k *gatekeeper) isBehind(r *http.Request, response *http.Response) bool {
-	_, failure := k.gate.State()
+	_, failure := k.breaker.State()
 	return response.StatusCode == http.StatusPreconditionFailed && r.Method == http.MethodGet && failure == nil
 }
 
@@ -158,7 +158,7 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// gaveUp tells whether the caller's own time or patience ran out, not ours.
+// gaveUp reports whether the caller's own time or patience ran out, not ours.
 func gaveUp(ctx context.Context) bool {
 	_, ours := errors.AsType[timeoutError](context.Cause(ctx))
 	return ctx.Err() != nil && !ours

@@ -295,7 +295,7 @@ func TestATimeThatEndsAmidCatchingUpIsKept(t *testing.T) {
 
 // kept returns a gatekeeper before next, who may try as often as he likes.
 func kept(config Config, next http.RoundTripper) *gatekeeper {
-	return &gatekeeper{gate: breaker.New(config.Log, "fails", "works", breaker.NewPace(time.Nanosecond)), next: next, log: config.Log}
+	return &gatekeeper{breaker: breaker.New(config.Log, "fails", "works", breaker.NewPace(time.Nanosecond)), next: next, log: config.Log}
 }
 
 func ask(t *testing.T, next http.RoundTripper, url string) (string, error) {

@@ -23,10 +23,10 @@ const refusedPause = 10 * time.Second
 
 // session holds the token, renews it, and gets another one where it has ended.
 type session struct {
-	client *client
-	auth   Auth
-	log    *slog.Logger
-	gate   *breaker.Gate // stands before logins, which may fail where Vault does not
+	client  *client
+	auth    Auth
+	log     *slog.Logger
+	breaker *breaker.Breaker // stands before logins, which may fail where Vault does not
 
 	// work is what nobody waits for but close: logins, renewals, revocations.
 	// None begins once closed is set, but what one that is under way leads to.
@@ -47,7 +47,7 @@ func newSession(client *client, auth Auth, log *slog.Logger) *session {
 		client:    client,
 		auth:      auth,
 		log:       log,
-		gate:      breaker.New(log, "vault login fails", "vault login works again", breaker.NewPace(failedPause)),
+		breaker:   breaker.New(log, "vault login fails", "vault login works again", breaker.NewPace(failedPause)),
 		current:   &grant{},
 		refusedAt: make(map[error]time.Time),
 	}
@@ -186,7 +186,7 @@ func (s *session) begin(ctx context.Context) (*login, error) {
 	if s.underway != nil {
 		return s.underway, nil
 	}
-	try, err := s.gate.Enter()
+	try, err := s.breaker.Allow()
 	if err != nil {
 		return nil, err
 	}
@@ -205,18 +205,18 @@ func (s *session) run(ctx context.Context, l *login, try breaker.Try) {
 	defer s.mu.Unlock()
 	switch {
 	case err == nil && s.closed:
-		try.Worked()
+		try.Success()
 		s.discard(&granted)
 		err = errClosed
 	case err == nil:
-		try.Worked()
+		try.Success()
 		s.adopt(&granted)
 	case errors.Is(err, secrets.ErrUnavailable):
 		// Which says nothing about logins, and the log has heard of it.
 	default:
 		// The token is left to be: it may still be good elsewhere.
 		err = loginError{err}
-		try.Failed(err, 0)
+		try.Failure(err, 0)
 	}
 	l.granted, l.err = granted, err
 	s.underway = nil

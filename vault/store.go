@@ -55,9 +55,9 @@ func New(config Config) (*Store, error) {
 func newStore(config Config, transport http.RoundTripper) (*Store, error) {
 	log := config.Log.With("address", config.Address)
 	keeper := &gatekeeper{
-		gate: breaker.New(log, "vault cannot be used", "vault can be used again", breaker.NewPace(pace)),
-		next: transport,
-		log:  log,
+		breaker: breaker.New(log, "vault cannot be used", "vault can be used again", breaker.NewPace(pace)),
+		next:    transport,
+		log:     log,
 	}
 	client, err := newClient(config, keeper)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Store) Read(ctx context.Context, path string) (secrets.Secret, error) {
 
 // Trouble returns why Vault cannot be used or lets nobody log in, nil where it does.
 func (s *Store) Trouble() *secrets.Trouble {
-	for _, g := range []*breaker.Gate{s.keeper.gate, s.session.gate} {
+	for _, g := range []*breaker.Breaker{s.keeper.breaker, s.session.breaker} {
 		if since, failure := g.State(); failure != nil {
 			return &secrets.Trouble{Since: since, Failure: failure}
 		}

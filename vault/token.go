@@ -90,7 +90,7 @@ func (a TokenFile) login(context.Context, *api.Client) (grant, error) {
 	return grant{token: conceal(token), changed: func() bool { return differs(a.Path, before) }}, nil
 }
 
-// differs tells whether the file at path is another one than before or was
+// differs reports whether the file at path is another one than before or was
 // written to. One that is gone tells nothing about the token that it held.
 func differs(path string, before os.FileInfo) bool {
 	now, err := os.Stat(path)

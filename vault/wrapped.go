@@ -100,7 +100,7 @@ func (a *wrappedAppRole) unwrap(ctx context.Context, client *api.Client, token s
 	return a.secretID, nil
 }
 
-// madeHere tells whether what is held came from an endpoint of this auth method
+// madeHere reports whether what is held came from an endpoint of this auth method
 // that makes a secret_id.
 func (a *wrappedAppRole) madeHere(held *api.Secret) bool {
 	path, _ := field(held, "creation_path")

@@ -25,7 +25,7 @@ const (
 // often and of no use afterwards. Where the token may not say so, the secret is written
 // all the same, and the log hears of it once.
 //
-// Errors, the token, the gate and the time that it may take are those of Read.
+// Errors, the token, the breaker and the time that it may take are those of Read.
 //
 // No check-and-set: of two who write at once the one whose value is newer should win,
 // and a version tells only that the other one was there, not which value is newer.
@@ -112,7 +112,7 @@ type singles struct {
 	told  bool      // whether the log has heard of that
 }
 
-// due tells whether to tell Vault.
+// due reports whether to tell Vault.
 func (t *singles) due(path string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -164,7 +164,7 @@ func TestAWriteTakesNoLongerThanTheTimeout(t *testing.T) {
 		require.ErrorIs(t, err, secrets.ErrUnavailable)
 		require.Equal(t, 2*time.Second, time.Since(began))
 		require.ErrorIs(t, store.Write(t.Context(), sessionPath, keyOfPlayer), secrets.ErrUnavailable)
-		require.Equal(t, 2*time.Second, time.Since(began), "the gate is closed")
+		require.Equal(t, 2*time.Second, time.Since(began), "the breaker is open")
 		require.NotContains(t, fmt.Sprint(err), "canary")
 	})
 }

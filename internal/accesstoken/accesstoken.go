@@ -49,11 +49,11 @@ type AppSecret func(ctx context.Context, refused secrets.Value) (secrets.Value, 
 // A token is renewed in the background while it is still good; callers wait only
 // where there is none, and then for one fetch between them.
 type Stable struct {
-	appID  string
-	secret AppSecret
-	asker  atomic.Pointer[Asker]
-	gate   *breaker.Gate
-	log    *slog.Logger
+	appID   string
+	secret  AppSecret
+	asker   atomic.Pointer[Asker]
+	breaker *breaker.Breaker
+	log     *slog.Logger
 
 	now   atomic.Pointer[state]
 	fetch singleflight.Group
@@ -81,7 +81,7 @@ func New(appID string, secret AppSecret, asker Asker, log *slog.Logger) *Stable 
 	s.now.Store(new(state))
 	s.SetAsker(asker)
 	log = slog.New(dated{s.log.Handler(), s.goodUntil})
-	s.gate = breaker.New(log, "access_token cannot be had", "access_token can be had again", breaker.NewPace(pause))
+	s.breaker = breaker.New(log, "access_token cannot be had", "access_token can be had again", breaker.NewPace(pause))
 	return s
 }
 
@@ -100,7 +100,7 @@ type Status struct {
 
 // Status returns how things are now.
 func (s *Stable) Status() Status {
-	since, failure := s.gate.State()
+	since, failure := s.breaker.State()
 	return Status{s.now.Load().expires, failure, since}
 }
 

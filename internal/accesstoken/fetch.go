@@ -22,14 +22,14 @@ func (s *Stable) refresh() <-chan singleflight.Result {
 	return s.fetch.DoChan("", func() (any, error) { return s.renewed(), nil })
 }
 
-// renewed asks WeChat, if that is due and the gate is open, and returns what is
+// renewed asks WeChat, if that is due and the breaker allows it, and returns what is
 // known then.
 func (s *Stable) renewed() *state {
 	known := s.now.Load()
 	if time.Now().Before(known.renew) {
 		return known // another caller was here before
 	}
-	try, err := s.gate.Enter()
+	try, err := s.breaker.Allow()
 	if err != nil {
 		return known // and why it failed
 	}
@@ -41,14 +41,14 @@ func (s *Stable) renewed() *state {
 		rest := restAfter(next.err)
 		next = known.failed(next, rest)
 		s.now.Store(&next)
-		try.Failed(next.err, rest)
+		try.Failure(next.err, rest)
 		return &next
 	}
 	if known.doubted && next.token == known.token {
 		next.again = known.again + 1
 	}
 	s.now.Store(&next)
-	try.Worked()
+	try.Success()
 	return &next
 }
 
@@ -70,7 +70,7 @@ func (s *state) failed(fetch state, rest time.Duration) state {
 }
 
 // restAfter is how long to ask nothing after a failure: the longer, the less
-// another try can help. What is the network's mends at any time: the gate's pace
+// another try can help. What is the network's mends at any time: the breaker's pace
 // is enough.
 func restAfter(failure error) time.Duration {
 	refusal, ok := errors.AsType[wechat.TokenError](failure)

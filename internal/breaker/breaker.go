@@ -1,5 +1,6 @@
-// Package breaker spares what fails. Whoever wants to use it asks its gate first,
-// which then lets one through from time to time, to see whether it works again.
+// Package breaker is a circuit breaker: it spares what fails. A caller asks before each
+// use, and while that fails the breaker allows one use from time to time, to see whether
+// it works again.
 package breaker
 
 import (
@@ -9,10 +10,10 @@ import (
 	"time"
 )
 
-// Gate stands before something that may fail. While that works everybody passes.
-// It tells the log once that failing began, that its reason changed, and that it
-// ended, however many notice. Create it with New.
-type Gate struct {
+// Breaker stands before something that may fail. While that works the breaker is closed and
+// allows every use; it opens at a failure. The log has one line when failing begins, when
+// its reason changes, and when it ends, however many callers notice. Create it with New.
+type Breaker struct {
 	log             *slog.Logger
 	failing, worked string
 	pace            *Pace
@@ -20,102 +21,103 @@ type Gate struct {
 	mu      sync.Mutex
 	failure error     // why it fails, nil while it works
 	since   time.Time // when it began to fail
-	closed  time.Time // until when nobody passes
+	next    time.Time // when the next try is allowed, while it fails
 	proved  time.Time // when the last try began that worked
 	refuted time.Time // when the last try began that failed
 }
 
-// Pace is how often gates that share it try what fails, all in all. Each has its turn.
+// Pace is how often breakers that share it try what fails, in all. Each has its turn.
 type Pace struct {
 	every   time.Duration
-	failing atomic.Int64 // gates
+	failing atomic.Int64 // breakers
 }
 
 // NewPace returns a pace of one try in the time every.
 func NewPace(every time.Duration) *Pace { return &Pace{every: every} }
 
-// turn is how long until the next turn of a gate that has had one.
+// turn is how long until the next turn of a breaker that has had one.
 func (p *Pace) turn() time.Duration { return p.every * time.Duration(max(p.failing.Load(), 1)) }
 
-// New returns an open gate. Its log messages are failing, at level WARN, and
-// worked, at INFO.
-func New(log *slog.Logger, failing, worked string, pace *Pace) *Gate {
-	return &Gate{log: log, failing: failing, worked: worked, pace: pace}
+// New returns a closed breaker. Its log messages are failing, at level WARN, and worked, at
+// INFO.
+func New(log *slog.Logger, failing, worked string, pace *Pace) *Breaker {
+	return &Breaker{log: log, failing: failing, worked: worked, pace: pace}
 }
 
-// Try is one use of what may fail. Whoever cannot tell how it went says nothing.
+// Try is one use of what may fail. A caller that cannot tell how it went reports neither
+// Success nor Failure.
 type Try struct {
-	gate  *Gate
-	began time.Time
+	breaker *Breaker
+	began   time.Time
 }
 
-// Enter lets a try through, or says why the last ones failed.
-func (g *Gate) Enter() (Try, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// Allow returns a try, or why the last ones failed.
+func (b *Breaker) Allow() (Try, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := time.Now()
-	if g.failure != nil {
-		if now.Before(g.closed) {
-			return Try{}, g.failure
+	if b.failure != nil {
+		if now.Before(b.next) {
+			return Try{}, b.failure
 		}
-		g.closed = now.Add(g.pace.turn())
+		b.next = now.Add(b.pace.turn())
 	}
-	return Try{g, now}, nil
+	return Try{b, now}, nil
 }
 
-// Force lets a try through that cannot be made later.
-func (g *Gate) Force() Try { return Try{g, time.Now()} }
+// Probe returns a try that cannot be made later, whatever the breaker's state.
+func (b *Breaker) Probe() Try { return Try{b, time.Now()} }
 
-// State returns since when it fails and why, nil while it works.
-func (g *Gate) State() (since time.Time, failure error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.since, g.failure
+// State returns since when it has been failing and why, nil while it works.
+func (b *Breaker) State() (since time.Time, failure error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.since, b.failure
 }
 
-// Worked opens the gate. A try that began before one that failed says nothing about
-// how things are now.
-func (t Try) Worked() {
-	g := t.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if t.began.Before(g.refuted) {
+// Success closes the breaker. A try that began before one that failed says nothing about how
+// things are now.
+func (t Try) Success() {
+	b := t.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.began.Before(b.refuted) {
 		return
 	}
-	if t.began.After(g.proved) {
-		g.proved = t.began
+	if t.began.After(b.proved) {
+		b.proved = t.began
 	}
-	if g.failure != nil {
-		g.failure = nil
-		g.pace.failing.Add(-1)
-		g.log.Info(g.worked, "after", time.Since(g.since).Round(time.Millisecond))
+	if b.failure != nil {
+		b.failure = nil
+		b.pace.failing.Add(-1)
+		b.log.Info(b.worked, "after", time.Since(b.since).Round(time.Millisecond))
 	}
 }
 
-// Failed closes the gate until its next turn, and for at least the time rest. A try
-// that began before one that worked says nothing about how things are now.
-func (t Try) Failed(failure error, rest time.Duration) {
-	g := t.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if t.began.Before(g.proved) {
+// Failure opens the breaker until its next turn, and for at least the time rest. A try that
+// began before one that worked says nothing about how things are now.
+func (t Try) Failure(failure error, rest time.Duration) {
+	b := t.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.began.Before(b.proved) {
 		return
 	}
-	if t.began.After(g.refuted) {
-		g.refuted = t.began
+	if t.began.After(b.refuted) {
+		b.refuted = t.began
 	}
 	now := time.Now()
-	before := g.failure
+	before := b.failure
 	if before == nil {
-		g.since = now
-		g.pace.failing.Add(1)
-		g.closed = now.Add(g.pace.turn()) // later tries were given their turn on entering
+		b.since = now
+		b.pace.failing.Add(1)
+		b.next = now.Add(b.pace.turn()) // later tries were given their turn on entering
 	}
-	g.failure = failure
-	if until := now.Add(rest); until.After(g.closed) {
-		g.closed = until
+	b.failure = failure
+	if until := now.Add(rest); until.After(b.next) {
+		b.next = until
 	}
 	if before == nil || before.Error() != failure.Error() {
-		g.log.Warn(g.failing, "error", failure, "since", g.since)
+		b.log.Warn(b.failing, "error", failure, "since", b.since)
 	}
 }

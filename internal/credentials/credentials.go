@@ -120,7 +120,7 @@ type App struct {
 	// Session is the path of a player's secret with the field session_key;
 	// {openid} stands for the player.
 	Session string
-	// MPSig tells whether calls of v1 carry mp_sig, and so need a session_key.
+	// MPSig reports whether calls of v1 carry mp_sig, and so need a session_key.
 	MPSig bool
 	// TokenSecret and TokenField say where a central token server keeps the
 	// access_token. Where TokenSecret is empty it comes from stable_token.

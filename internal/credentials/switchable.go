@@ -26,7 +26,7 @@ func (s *switchable) writer() (secrets.Writer, error) {
 	return nil, secrets.ErrReadOnly
 }
 
-// troubled tells whether the store is known not to be usable.
+// troubled reports whether the store is known not to be usable.
 func (s *switchable) troubled() bool {
 	store, tells := (*s.store.Load()).(interface{ Trouble() *secrets.Trouble })
 	return tells && store.Trouble() != nil

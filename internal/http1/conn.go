@@ -104,7 +104,7 @@ func (c *conn) send(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// quiet tells whether the other side has neither ended a kept connection nor said more
+// quiet reports whether the other side has neither ended a kept connection nor said more
 // than it was asked, which the next request would take for its answer.
 func (c *conn) quiet() bool {
 	if !c.wire.silent() {

@@ -123,7 +123,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// ours tells whether base would dial for this request and speak HTTP. What is wrong with
+// ours reports whether base would dial for this request and speak HTTP. What is wrong with
 // any other, base says best.
 func (t *Transport) ours(req *http.Request) bool {
 	if req.URL == nil || req.URL.Host == "" || req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method) {

@@ -10,7 +10,7 @@ import (
 
 const canAsk = true
 
-// silent tells whether the kernel has neither bytes of the other side nor its end. Nobody
+// silent reports whether the kernel has neither bytes of the other side nor its end. Nobody
 // reads from a connection that is kept, so the kernel is asked.
 func (w *wire) silent() bool {
 	silent := false

@@ -63,7 +63,7 @@ func (h *history) auditOrder(c *call, why func(string) string) {
 	}
 }
 
-// remembers tells whether all that used the call's number was remembered, but for what
+// remembers reports whether all that used the call's number was remembered, but for what
 // took it back, which is noted with the order itself.
 func (h *history) remembers(c *call) bool {
 	return !slices.ContainsFunc(h.calls, func(other *call) bool {
@@ -71,7 +71,7 @@ func (h *history) remembers(c *call) bool {
 	})
 }
 
-// remembersCancels tells whether no cancel of the order could be mistaken for another of
+// remembersCancels reports whether no cancel of the order could be mistaken for another of
 // the same number.
 func (h *history) remembersCancels(c *call) bool {
 	return !slices.ContainsFunc(h.calls, func(other *call) bool {
@@ -79,7 +79,7 @@ func (h *history) remembersCancels(c *call) bool {
 	})
 }
 
-// elsewhere tells whether another call about the order was told its true end at the
+// elsewhere reports whether another call about the order was told its true end at the
 // same time, or before and there is no memory that could know. What is said then is
 // about this call alone.
 func (h *history) elsewhere(c *call) bool {
@@ -90,7 +90,7 @@ func (h *history) elsewhere(c *call) bool {
 	})
 }
 
-// cancelledAtOnce tells whether a cancel began in the very moment in which the call
+// cancelledAtOnce reports whether a cancel began in the very moment in which the call
 // ended: the books were read after both.
 func (h *history) cancelledAtOnce(c *call) bool {
 	return slices.ContainsFunc(h.calls, func(other *call) bool {
@@ -98,7 +98,7 @@ func (h *history) cancelledAtOnce(c *call) bool {
 	})
 }
 
-// landedAfter tells whether a cancel was told that there is no such order in the very
+// landedAfter reports whether a cancel was told that there is no such order in the very
 // moment in which there came to be one: what landed late landed after that answer.
 func landedAfter(c *call) bool {
 	return c.request.Endpoint().API.Cancels() && c.answer.Errcode == wechat.NoSuchOrder && c.order.Time.Equal(c.ended)

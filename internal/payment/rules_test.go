@@ -123,7 +123,7 @@ func newShop(t *testing.T, seed uint64) *shop {
 	return s
 }
 
-// forgets tells whether the sidecar that is asked may know nothing of an earlier call.
+// forgets reports whether the sidecar that is asked may know nothing of an earlier call.
 func (s *shop) forgets() bool {
 	return len(s.sidecars) > 1 || s.restarts || s.processor.Replay == 0
 }

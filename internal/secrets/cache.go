@@ -63,7 +63,7 @@ func NewCache[V any](size int, ages Ages, parse func(s Secret, before V) (V, err
 		MaximumSize:       size,
 		ExpiryCalculator:  expiry[V]{&c.ages},
 		RefreshCalculator: refresh[V]{&c.ages},
-		Logger:            &otter.NoopLogger{}, // errors are logged by the gates
+		Logger:            &otter.NoopLogger{}, // errors are logged by the breakers
 		Clock:             clock{},
 	})
 	return c

@@ -19,10 +19,10 @@ const warnEvery = time.Minute
 // many callers wait for it, and nobody waits while there is a value that may be
 // used. A kind that may not be read is asked for now and then only.
 type Reader[V any] struct {
-	cache *Cache[V]
-	store Store
-	gate  *breaker.Gate
-	kind  Kind
+	cache   *Cache[V]
+	store   Store
+	breaker *breaker.Breaker
+	kind    Kind
 
 	unusable atomic.Bool             // whether the log has heard so
 	warned   atomic.Int64            // when it last heard of a player, in Unix nanoseconds
@@ -96,7 +96,7 @@ func (c *Cache[V]) Reader(store Store, kind Kind) *Reader[V] {
 		kind.Watcher = nobody{}
 	}
 	closed := breaker.New(kind.Log, "secret cannot be read", "secret can be read again", kind.Pace)
-	return &Reader[V]{cache: c, store: store, gate: closed, kind: kind}
+	return &Reader[V]{cache: c, store: store, breaker: closed, kind: kind}
 }
 
 type nobody struct{}
@@ -288,7 +288,7 @@ func (r *Reader[V]) neverHad(failure error) {
 
 func (e entry[V]) malformed() bool { return e.err != nil && !errors.Is(e.err, ErrNotFound) }
 
-// read asks the store, if its gate is open. The error is why the store did not tell
+// read asks the store, if its breaker allows it. The error is why the store did not tell
 // whether there is such a secret; it is in the entry, too, if the store was asked.
 func (r *Reader[V]) read(ctx context.Context, path string, before entry[V]) (entry[V], error) {
 	e := entry[V]{version: r.version(), read: time.Now().UnixNano()}
@@ -296,7 +296,7 @@ func (r *Reader[V]) read(ctx context.Context, path string, before entry[V]) (ent
 	if r.kind.Players != "" {
 		shown = r.kind.Players
 	}
-	try, err := r.gate.Enter()
+	try, err := r.breaker.Allow()
 	if err != nil {
 		return e, fmt.Errorf("reading %s: %w", shown, err)
 	}
@@ -334,7 +334,7 @@ const (
 	refusalsOfPlayers = 8
 )
 
-// refused closes the gate of the kind where the store refuses all of it, and not just
+// refused opens the breaker of the kind where the store refuses all of it, and not just
 // some reads, or one player's secret.
 func (r *Reader[V]) refused(try breaker.Try, path string, err error) {
 	r.kind.Watcher.Read(Refused)
@@ -346,13 +346,13 @@ func (r *Reader[V]) refused(try breaker.Try, path string, err error) {
 		limit = refusalsOfPlayers
 	}
 	if r.refusals.Add(1) >= limit {
-		try.Failed(err, 0)
+		try.Failure(err, 0)
 	}
 }
 
 // worked notes that secrets of the kind can be read.
 func (r *Reader[V]) worked(try breaker.Try, result Result) {
-	try.Worked()
+	try.Success()
 	r.failed.Store(nil)
 	r.refusals.Store(0)
 	if result != Malformed {

@@ -221,7 +221,7 @@ func TestPlayersWhoMayNotBeReadAreAskedForEightTimesAndThenNowAndThen(t *testing
 	})
 }
 
-// A store that is away has a gate of its own; the kinds of secrets are not to blame.
+// A store that is away has a breaker of its own; the kinds of secrets are not to blame.
 func TestAKindIsNotClosedByAStoreThatIsAway(t *testing.T) {
 	s := &store{answer: failing(secrets.ErrUnavailable)}
 	cache, logged := logging(s)

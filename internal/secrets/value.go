@@ -35,7 +35,7 @@ func (v Value) Reveal() string {
 	return v.text.Value()
 }
 
-// IsZero tells whether there is no secret.
+// IsZero reports whether there is no secret.
 func (v Value) IsZero() bool { return v == Value{} }
 
 func (v Value) String() string {

@@ -154,7 +154,7 @@ func TestWhoRepeatsPaysOnce(t *testing.T) {
 	require.Equal(t, int64(10000-5*players*orders), s.purse().Balance)
 }
 
-// payImpatiently tells whether the answer says that the order is paid.
+// payImpatiently reports whether the answer says that the order is paid.
 func (s *site) payImpatiently(billNo string) bool {
 	patience, cancel := context.WithTimeout(s.t.Context(), 20*time.Millisecond)
 	defer cancel()

@@ -100,13 +100,13 @@ func first(kind string) func(Call) Fault {
 	}
 }
 
-// paidV2 tells whether the v2 order has taken its coins.
+// paidV2 reports whether the v2 order has taken its coins.
 func (w *world) paidV2(billNo string) bool {
 	order, known := w.sim.Order(inZone(billNo))
 	return known && order.Applied == 1
 }
 
-// paid tells whether the order has taken its coins.
+// paid reports whether the order has taken its coins.
 func (w *world) paid(billNo string) bool {
 	order, known := w.sim.Order(official(billNo))
 	return known && order.Applied == 1

@@ -120,7 +120,7 @@ func badParameter(name, rule string) *reply {
 	return refuse(90018, "parameter error: "+name+": "+rule, "")
 }
 
-// isCount tells whether a number is written as digits alone. JSON has seen to it
+// isCount reports whether a number is written as digits alone. JSON has seen to it
 // that there is no leading zero.
 func isCount(literal string) bool {
 	n, err := strconv.ParseInt(literal, 10, 64)
@@ -133,7 +133,7 @@ func (m Message) integer(name string) int64 {
 	return n
 }
 
-// isName tells whether a text can be a bill_no. An openid is one, too.
+// isName reports whether a text can be a bill_no. An openid is one, too.
 func isName(text string) bool { return len(text) <= 63 && isWord(text) }
 
 func isWord(text string) bool {

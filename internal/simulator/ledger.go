@@ -201,7 +201,7 @@ func (c call) orderCalled(field string) OrderID {
 	return described.orderID()
 }
 
-// valid tells whether the 48 hours of an order are still running.
+// valid reports whether the 48 hours of an order are still running.
 func (s *Simulator) valid(order *Order) bool {
 	return s.options.Now().Before(order.Time.Add(validity))
 }

@@ -51,7 +51,7 @@ func New(hosts []string, transport http.RoundTripper) (*Client, error) {
 
 // Exchange is how the sending of one message ended.
 type Exchange struct {
-	// Sent tells whether anything may have left this host. Only false is certain.
+	// Sent reports whether anything may have left this host. Only false is certain.
 	Sent bool
 	// Err is nil where a whole answer came back. It holds no URL and no body.
 	Err error
@@ -62,7 +62,7 @@ type Exchange struct {
 	Body        []byte
 }
 
-// Strange tells whether the answer's status is a redirect or none at all, of which no
+// Strange reports whether the answer's status is a redirect or none at all, of which no
 // caller could make sense.
 func (e Exchange) Strange() bool {
 	return e.Status < 200 || e.Status > 599 || 300 <= e.Status && e.Status < 400
@@ -216,7 +216,7 @@ func (c *connection) watch(ctx context.Context) context.Context {
 	})
 }
 
-// maySend tells whether bytes of the message may have left although the round trip
+// maySend reports whether bytes of the message may have left although the round trip
 // failed. Nothing can have left only where the transport asked for a connection
 // and never got one: the name was not found, the dial was refused, TLS failed, the
 // time ran out before. A transport that does not tell is never believed.

@@ -85,7 +85,7 @@ func (a *API) CancelOf() *API {
 	return nil
 }
 
-// Cancels tells whether the API takes back what another did.
+// Cancels reports whether the API takes back what another did.
 func (a *API) Cancels() bool { return a.CancelOf() != nil }
 
 // Endpoint is where an API is served: by WeChat and, since the paths are the

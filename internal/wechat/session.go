@@ -150,7 +150,7 @@ func (l *Login) set(name, value string) error {
 	return nil
 }
 
-// isCode tells whether a js_code is of characters that no one on its way reads as
+// isCode reports whether a js_code is of characters that no one on its way reads as
 // something else. WeChat does not say what it is made of; those seen are words.
 func isCode(value string) bool {
 	return isWord(strings.Map(func(r rune) rune {
@@ -243,7 +243,7 @@ func ReadSession(body []byte, secret secrets.Value) (Session, error) {
 	return session, nil
 }
 
-// SecretRefused tells whether WeChat did not take the app secret. It has not looked at
+// SecretRefused reports whether WeChat did not take the app secret. It has not looked at
 // the js_code then, which is as good as before.
 func (s Session) SecretRefused() bool {
 	return TokenError{Errcode: s.Errcode}.Cure() == BySecret && s.Errcode != 0
@@ -272,7 +272,7 @@ func without(body []byte, name string) []byte {
 	return append(rest, '}')
 }
 
-// tells whether any text in a JSON value, at any depth, holds one of the secrets, or is
+// tells reports whether any text in a JSON value, at any depth, holds one of the secrets, or is
 // the name of a session_key.
 func tells(value []byte, hidden ...secrets.Value) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(value))
