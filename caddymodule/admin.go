@@ -89,10 +89,10 @@ func (m *Midas) status(w http.ResponseWriter, r *http.Request) error {
 		Trouble     *troubleView                     `json:"trouble,omitempty"`              // of the store
 		Apps        map[string]map[string]secretView `json:"apps"`                           // by appid and field
 	}{
-		InFlight: m.lasting.calls.Count(), Sessions: m.keys.Sessions(), Trouble: viewOf(m.store.Trouble()),
+		InFlight: m.shared.calls.Count(), Sessions: m.keys.Sessions(), Trouble: viewOf(m.store.Trouble()),
 		Apps: make(map[string]map[string]secretView),
 	}
-	if offset, ok := m.lasting.watch.ClockOffset(); ok {
+	if offset, ok := m.shared.watch.ClockOffset(); ok {
 		seconds := offset.Seconds()
 		view.ClockOffset = &seconds
 	}

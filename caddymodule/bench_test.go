@@ -32,7 +32,7 @@ func BenchmarkHandler(b *testing.B) {
 		logger:  zap.NewNop(),
 		midas: &Midas{
 			games:     map[string]game{"wx1234567": {"wx1234567", offerIDs{"12345678", "12345678"}, creds}},
-			lasting:   new(lasting),
+			shared:    new(shared),
 			processor: &payment.Processor{Sender: benchmarkWeChat{}, Ledger: ledger.New(), Deadline: 10 * time.Second, AttemptTimeout: 3 * time.Second},
 		},
 	}

@@ -59,11 +59,11 @@ func (c *Cache) options(values resolver) (options credentials.Options, err error
 	return options, nil
 }
 
-// lastingKeys are the secrets of one place, kept for all configs that read there. A
+// sharedKeys are the secrets of one place, kept for all configs that read there. A
 // reload forgets none, whatever else it changes; least of all while the store is away.
-type lastingKeys struct {
+type sharedKeys struct {
 	*credentials.Cache
-	users succession[user]
+	users generations[user]
 }
 
 // user is a config that reads the secrets, and how.
@@ -82,7 +82,7 @@ func (m *Midas) takeKeys(values resolver, weChat string, client *upstream.Client
 		return fmt.Errorf("cache: %w", err)
 	}
 	options.Log, options.Observer = latestLog(), observer{}
-	place, err := m.Secrets.resolve(values, &m.leases)
+	place, err := m.Secrets.resolve(values, &m.acquired)
 	if err != nil {
 		return fmt.Errorf("secrets: %w", err)
 	}
@@ -91,8 +91,8 @@ func (m *Midas) takeKeys(values resolver, weChat string, client *upstream.Client
 		return fmt.Errorf("secrets: %w", err)
 	}
 	key := digest("secrets", place.File, place.Vault.Address, place.Vault.Namespace, place.Vault.Mount)
-	m.keys, err = lease(&m.leases, key, func() (*lastingKeys, error) {
-		keys := &lastingKeys{Cache: credentials.NewCache(m.store, options)}
+	m.keys, err = acquire(&m.acquired, key, func() (*sharedKeys, error) {
+		keys := &sharedKeys{Cache: credentials.NewCache(m.store, options)}
 		keys.users.follow = func(u user) { keys.Set(u.store, u.options, u.weChat, u.asker) }
 		return keys, nil
 	})
@@ -104,13 +104,13 @@ func (m *Midas) takeKeys(values resolver, weChat string, client *upstream.Client
 }
 
 // Destruct does nothing: what nobody uses is garbage.
-func (*lastingKeys) Destruct() error { return nil }
+func (*sharedKeys) Destruct() error { return nil }
 
-// lastingStore is a secret store that lasts as long as any config says the same about
+// sharedStore is a secret store that lasts as long as any config says the same about
 // it, and so do its login and its token.
-type lastingStore struct {
+type sharedStore struct {
 	store
-	lasting *lasting
+	shared *shared
 }
 
 // store is a secret store that tells what is wrong with it.
@@ -121,9 +121,9 @@ type store interface {
 }
 
 func (m *Midas) takeStore(p place, options credentials.Options) (store, error) {
-	opened, err := lease(&m.leases, digest("store", p), func() (*lastingStore, error) {
+	opened, err := acquire(&m.acquired, digest("store", p), func() (*sharedStore, error) {
 		opened, err := p.open(options)
-		return &lastingStore{opened, m.lasting}, err
+		return &sharedStore{opened, m.shared}, err
 	})
 	if err != nil {
 		return nil, err
@@ -136,15 +136,15 @@ func (m *Midas) takeStore(p place, options credentials.Options) (store, error) {
 
 // Destruct closes the store once the calls have ended that may still use it. Where
 // the process ends that has happened, and the end waits for this.
-func (s *lastingStore) Destruct() error {
+func (s *sharedStore) Destruct() error {
 	closer, ok := s.store.(interface{ Close(context.Context) error })
 	if !ok {
 		return nil
 	}
-	leave := s.lasting.closing.Enter()
+	leave := s.shared.closing.Enter()
 	closing := func() {
 		defer leave()
-		s.lasting.await()
+		s.shared.await()
 		ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 		defer cancel()
 		if err := closer.Close(ctx); err != nil {

@@ -25,7 +25,7 @@ func (m *Midas) emit(name string, data map[string]any) {
 	if !m.events.ShouldEmit(name) {
 		return
 	}
-	leave := m.lasting.calls.Enter()
+	leave := m.shared.calls.Enter()
 	go func() {
 		defer leave()
 		defer func() {
@@ -46,7 +46,7 @@ func emitLatest(name string, data map[string]any) {
 
 // observe counts an attempt, looks at what WeChat said, and emits an event of a refused
 // token.
-func (l *lasting) observe(a payment.Attempt) {
+func (l *shared) observe(a payment.Attempt) {
 	countAttempt(a)
 	l.watch.Observe(a)
 	if a.Action == wechat.TokenRefused {

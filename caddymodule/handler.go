@@ -157,7 +157,7 @@ func (h *Handler) servePayment(w http.ResponseWriter, r *http.Request, endpoint 
 	if errors.Is(err, errPass) {
 		return next.ServeHTTP(w, r)
 	}
-	defer h.midas.lasting.calls.Enter()()
+	defer h.midas.shared.calls.Enter()()
 	var answer outcome.Answer
 	if err != nil {
 		answer = refusal(err, call)

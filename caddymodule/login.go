@@ -20,7 +20,7 @@ const loginAPI = "jscode2session"
 // the session_key.
 func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request) error {
 	began := time.Now()
-	defer h.midas.lasting.calls.Enter()()
+	defer h.midas.shared.calls.Enter()()
 	g, wish, err := h.readLogin(w, r)
 	var answer outcome.Answer
 	if err != nil {
@@ -65,7 +65,7 @@ func (h *Handler) readLogin(w http.ResponseWriter, r *http.Request) (g game, wis
 
 func (h *Handler) decodeLogin(query string, body []byte) (wechat.Login, error) {
 	if h.resigns() {
-		return wechat.DecodeSignedLogin(query, body, h.midas.lasting.resigned.noteFor(loginAPI))
+		return wechat.DecodeSignedLogin(query, body, h.midas.shared.resigned.noteFor(loginAPI))
 	}
 	return wechat.DecodeLogin(query, body)
 }

@@ -126,13 +126,13 @@ func (liveState) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	gauge(inFlight, float64(app.lasting.calls.Count()))
+	gauge(inFlight, float64(app.shared.calls.Count()))
 	gauge(sessions, float64(app.keys.Sessions()))
 	gauge(storeUp, oneIf(app.store.Trouble() == nil))
-	app.lasting.watch.BusyZones(func(appID string, environment wechat.Environment, zones int) {
+	app.shared.watch.BusyZones(func(appID string, environment wechat.Environment, zones int) {
 		gauge(busyZones, float64(zones), appID, string(environment))
 	})
-	if offset, ok := app.lasting.watch.ClockOffset(); ok {
+	if offset, ok := app.shared.watch.ClockOffset(); ok {
 		gauge(clockOffset, offset.Seconds())
 	}
 	for appID, game := range app.games {

@@ -84,10 +84,10 @@ type Midas struct {
 	games     map[string]game
 	processor *payment.Processor
 	logins    *login.Processor
-	lasting   *lasting
+	shared    *shared
 	store     store
-	keys      *lastingKeys
-	leases    leases // of what outlives the config
+	keys      *sharedKeys
+	acquired  acquired // of what outlives the config
 	summary   summary
 	closeIdle func() // connections to WeChat that no module of the config has, nil where there are none
 	log       *slog.Logger
@@ -139,7 +139,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.lasting, err = lease(&m.leases, "lasting", newLasting); err != nil {
+	if m.shared, err = acquire(&m.acquired, "shared", newShared); err != nil {
 		return err
 	}
 	weChat := strings.Join(hosts, " ")
@@ -154,7 +154,7 @@ func (m *Midas) Provision(ctx caddy.Context) error {
 		return err
 	}
 	m.logins = &login.Processor{Sender: client, Deadline: m.processor.Deadline, AttemptTimeout: m.processor.AttemptTimeout}
-	m.lasting.allow(m.processor)
+	m.shared.allow(m.processor)
 	return nil
 }
 
@@ -186,12 +186,12 @@ func (m *Midas) newProcessor(values resolver, client *upstream.Client) (*payment
 	}
 	return &payment.Processor{
 		Sender:         client,
-		Ledger:         m.lasting.ledger,
+		Ledger:         m.shared.ledger,
 		Deadline:       deadline,
 		AttemptTimeout: attempt,
 		Replay:         replay,
 		CancelUnknown:  m.OnUnknown == "cancel",
-		Observe:        m.lasting.observe,
+		Observe:        m.shared.observe,
 	}, nil
 }
 
@@ -317,14 +317,14 @@ func (m *Midas) Cleanup() error {
 	if m.keys != nil {
 		m.keys.users.leave(func(u user) bool { return u.config == m })
 	}
-	if m.lasting == nil || !caddy.Exiting() {
-		return m.leases.giveBack()
+	if m.shared == nil || !caddy.Exiting() {
+		return m.acquired.release()
 	}
-	m.lasting.await()
-	err := m.leases.giveBack()
+	m.shared.await()
+	err := m.acquired.release()
 	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 	defer cancel()
-	return errors.Join(err, m.lasting.closing.Wait(ctx))
+	return errors.Join(err, m.shared.closing.Wait(ctx))
 }
 
 var (

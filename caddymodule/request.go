@@ -168,7 +168,7 @@ func (h *Handler) decode(endpoint wechat.Endpoint, r *http.Request, body []byte)
 
 func (h *Handler) decodeBody(endpoint wechat.Endpoint, body []byte) (wechat.Request, error) {
 	if h.resigns() {
-		return wechat.DecodeSigned(endpoint, body, h.midas.lasting.resigned.noteFor(endpoint.API.Family.Name+" "+endpoint.API.Name))
+		return wechat.DecodeSigned(endpoint, body, h.midas.shared.resigned.noteFor(endpoint.API.Family.Name+" "+endpoint.API.Name))
 	}
 	return wechat.Decode(endpoint, body)
 }

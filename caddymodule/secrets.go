@@ -62,7 +62,7 @@ type place struct {
 
 // resolve finds out where the secrets are. How to log in there lasts as long as any
 // config says the same about it: a wrapped secret_id cannot be unwrapped twice.
-func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
+func (s *Secrets) resolve(values resolver, l *acquired) (p place, err error) {
 	switch {
 	case (s.Vault == nil) == (s.File == ""):
 		return p, errors.New("must be exactly one of vault and file")
@@ -81,7 +81,7 @@ func (s *Secrets) resolve(values resolver, l *leases) (p place, err error) {
 	}
 	// By what is resolved now, and by where the credentials are found at each login.
 	p.Auth = digest("auth", s.Vault.Auth, method)
-	auth, err := lease(l, p.Auth, func() (lastingAuth, error) { return lastingAuth{method}, nil })
+	auth, err := acquire(l, p.Auth, func() (sharedAuth, error) { return sharedAuth{method}, nil })
 	p.auth = auth.Auth
 	return p, err
 }
@@ -119,8 +119,8 @@ func (v *Vault) config(values resolver) (config vault.Config, err error) {
 	return config, nil
 }
 
-// lastingAuth is a way to log in that outlives configs.
-type lastingAuth struct{ vault.Auth }
+// sharedAuth is a way to log in that outlives configs.
+type sharedAuth struct{ vault.Auth }
 
 // Destruct does nothing: what nobody uses is garbage.
-func (lastingAuth) Destruct() error { return nil }
+func (sharedAuth) Destruct() error { return nil }

@@ -343,7 +343,7 @@ func (w *leakWorld) peersAddEchoes() {
 
 // areTakenBack cancels what has an unknown end, in all ways in which that may go.
 func (w *leakWorld) areTakenBack() {
-	w.reload("deadline 600ms", "deadline 600ms\n on_unknown cancel")
+	w.reload("deadline 600ms", "deadline 1200ms\n on_unknown cancel") // time enough on a slow machine
 	w.paysAgain()
 	for _, c := range []struct{ pay, cancel, told string }{
 		{"lost_after", "none", "rejectedtaken_back"},

@@ -73,10 +73,11 @@ func TestTheREADMEsLoopsSettleAnOrderAsTheTableAboveThemSays(t *testing.T) {
 	always := func(one told) []told { return []told{one, one, one, one, one} }
 	const paid, unpaid, unsettled = "paid", "not paid", "not settled"
 	for _, loop := range readmeClients(t, "not settled", true) {
-		var script []told
+		var script atomic.Pointer[[]told]
 		var calls atomic.Int32
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			one := script[min(int(calls.Add(1)), len(script))-1]
+			lines := *script.Load()
+			one := lines[min(int(calls.Add(1)), len(lines))-1]
 			if one.outcome == "gone" {
 				panic(http.ErrAbortHandler)
 			}
@@ -110,7 +111,7 @@ func TestTheREADMEsLoopsSettleAnOrderAsTheTableAboveThemSays(t *testing.T) {
 			{always(told{"", 200}), unsettled, 5},
 		} {
 			t.Run(fmt.Sprint(loop.language, c.told), func(t *testing.T) {
-				script = c.told
+				script.Store(&c.told)
 				calls.Store(0)
 				out, got := run(), unpaid
 				switch {

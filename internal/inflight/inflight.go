@@ -1,5 +1,5 @@
-// Package inflight waits until everybody has left. A sync.WaitGroup cannot be waited
-// for with a context, nor while others may still come.
+// Package inflight counts what is in progress, and waits for its end. A sync.WaitGroup
+// cannot be waited for with a context, nor while more may still begin.
 package inflight
 
 import (
@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// Counter counts those who are inside. The zero value is empty.
+// Counter counts calls in progress. The zero value has none.
 type Counter struct {
 	mu    sync.Mutex
 	count int
-	empty chan struct{} // closed when the last one leaves; nil while nobody waits
+	idle  chan struct{} // closed when the last one ends; nil while no caller waits
 }
 
-// Enter counts one more, until leave is called for the first time.
+// Enter counts one more call, until leave is called for the first time.
 func (c *Counter) Enter() (leave func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,40 +25,39 @@ func (c *Counter) Enter() (leave func()) {
 func (c *Counter) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count--; c.count == 0 && c.empty != nil {
-		close(c.empty)
-		c.empty = nil
+	if c.count--; c.count == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
 	}
 }
 
-// Count returns how many are inside.
+// Count returns how many calls are in progress.
 func (c *Counter) Count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count
 }
 
-// Wait returns when nobody is inside, or ctx ends, which is its error.
+// Wait returns when no call is in progress, or when ctx ends, with the cause of that.
 func (c *Counter) Wait(ctx context.Context) error {
-	empty := c.whenEmpty()
-	if empty == nil {
+	idle := c.whenIdle()
+	if idle == nil {
 		return nil
 	}
 	select {
-	case <-empty:
+	case <-idle:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// whenEmpty returns what is closed when the last one leaves, nil if nobody is
-// inside.
-func (c *Counter) whenEmpty() <-chan struct{} {
+// whenIdle returns what is closed when the last call ends, nil if there is none.
+func (c *Counter) whenIdle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count > 0 && c.empty == nil {
-		c.empty = make(chan struct{})
+	if c.count > 0 && c.idle == nil {
+		c.idle = make(chan struct{})
 	}
-	return c.empty
+	return c.idle
 }

@@ -3,7 +3,6 @@ package payment_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -308,7 +307,7 @@ func (s *shop) call(sale *sale, request wechat.Request) (answer outcome.Answer, 
 		answer = outcome.Answer{} // what a dead process says is heard by no caller
 	}
 	sale.told = append(sale.told, fmt.Sprintf("\n  %s at %d from %s to %s: %s %d", request.Endpoint().Path,
-		slices.Index(s.sidecars, asked), began.Format("04:05.000"), time.Now().Format("04:05.000"), answer.Outcome, answer.Errcode))
+		asked.name, began.Format("04:05.000"), time.Now().Format("04:05.000"), answer.Outcome, answer.Errcode))
 	return answer, answered
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +19,11 @@ import (
 // pool holds what outlives a change of the config, as long as any config uses it.
 var pool = caddy.NewUsagePool()
 
-// leases are the keys of what a config has taken from the pool.
-type leases []string
+// acquired are the keys of what a config has taken from the pool.
+type acquired []string
 
-// lease takes what the pool holds under key, or else what create makes.
-func lease[T caddy.Destructor](l *leases, key string, create func() (T, error)) (none T, _ error) {
+// acquire takes what the pool holds under key, or else what create makes.
+func acquire[T caddy.Destructor](l *acquired, key string, create func() (T, error)) (none T, _ error) {
 	taken, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return create() })
 	if err != nil {
 		return none, err
@@ -31,8 +32,8 @@ func lease[T caddy.Destructor](l *leases, key string, create func() (T, error)) 
 	return taken.(T), nil
 }
 
-// giveBack gives back all that was taken, the last first.
-func (l leases) giveBack() error {
+// release gives back all that was taken, the last first.
+func (l acquired) release() error {
 	var errs []error
 	for _, key := range slices.Backward(l) {
 		if _, err := pool.Delete(key); err != nil {
@@ -43,10 +44,10 @@ func (l leases) giveBack() error {
 }
 
 // running are the apps of the configs that were started.
-var running succession[*Midas]
+var running generations[*Midas]
 
-// lasting is what all configs of the process share.
-type lasting struct {
+// shared is what all configs of the process share.
+type shared struct {
 	ledger *ledger.Ledger
 	watch  *watch.Watch
 	// resigned are the fields of callers that sign that the log has heard of.
@@ -59,12 +60,12 @@ type lasting struct {
 	closing inflight.Counter
 }
 
-func newLasting() (*lasting, error) {
-	return &lasting{ledger: ledger.New(), watch: watch.New(latestLog()), resigned: newResigned(latestLog())}, nil
+func newShared() (*shared, error) {
+	return &shared{ledger: ledger.New(), watch: watch.New(latestLog()), resigned: newResigned(latestLog())}, nil
 }
 
 // allow notes how long calls may take from now on.
-func (l *lasting) allow(p *payment.Processor) {
+func (l *shared) allow(p *payment.Processor) {
 	longest := p.Deadline
 	if p.CancelUnknown {
 		longest *= 2
@@ -76,11 +77,51 @@ func (l *lasting) allow(p *payment.Processor) {
 
 // await returns when every order has come to its end, or the time is up that any may
 // take.
-func (l *lasting) await() {
+func (l *shared) await() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.longest.Load()))
 	defer cancel()
 	_ = l.calls.Wait(ctx)
 }
 
 // Destruct does nothing: what nobody uses is garbage.
-func (*lasting) Destruct() error { return nil }
+func (*shared) Destruct() error { return nil }
+
+// generations are the configs that there are, each with what others follow while it is the
+// newest. A config that cannot be started leaves its place to the one before, which runs on.
+type generations[T any] struct {
+	// follow, where there is one, is called with the newest whenever that may have changed.
+	follow func(T)
+
+	mu      sync.Mutex
+	members []T // the oldest first
+}
+
+func (s *generations[T]) enter(member T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = append(s.members, member)
+	s.tell()
+}
+
+func (s *generations[T]) leave(is func(T) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = slices.DeleteFunc(s.members, is)
+	s.tell()
+}
+
+func (s *generations[T]) tell() {
+	if n := len(s.members); n > 0 && s.follow != nil {
+		s.follow(s.members[n-1])
+	}
+}
+
+// newest returns the newest member, the zero value if there is none.
+func (s *generations[T]) newest() (newest T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.members); n > 0 {
+		newest = s.members[n-1]
+	}
+	return newest
+}
