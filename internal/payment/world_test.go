@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ type world struct {
 	store       *store
 	network     *network
 	refuseDial  func() bool
-	hangUp      func() // closes connections that are idle
+	well        *atomic.Bool // no dial is refused any more
+	hangUp      func()       // closes connections that are idle
 	client      *upstream.Client
 	credentials *credentials.Credentials
 	processor   *payment.Processor
@@ -50,7 +52,7 @@ func newWorld(t *testing.T, options simulator.Options) *world {
 	state.Apps[appID].Players[player].Sandbox.Balance = coins
 	weChat, err := simulator.New(state, options)
 	require.NoError(t, err)
-	w := &world{t: t, weChat: weChat, network: newNetwork(), refuseDial: func() bool { return false }}
+	w := &world{t: t, weChat: weChat, network: newNetwork(), refuseDial: func() bool { return false }, well: new(atomic.Bool)}
 	w.store = &store{secrets: map[string]secrets.Secret{}}
 	w.store.put("app", "midas_key", state.Apps[appID].MidasKey)
 	w.store.put("app", "midas_key_sandbox", state.Apps[appID].MidasKeySandbox)
@@ -73,7 +75,7 @@ func newWorld(t *testing.T, options simulator.Options) *world {
 // reload does what a change of the config does: all is new but the memory.
 func (w *world) reload() {
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		if w.refuseDial() {
+		if !w.well.Load() && w.refuseDial() {
 			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 		}
 		return w.network.dial()
