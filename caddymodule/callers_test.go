@@ -3,7 +3,9 @@ package caddymodule_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -145,4 +147,51 @@ func TestAByteOrderMarkIsNamed(t *testing.T) {
 	require.Equal(t, "body: must not begin with a byte order mark (EF BB BF)", a.Errmsg)
 	require.Equal(t, http.StatusBadRequest, a.status)
 	require.Equal(t, "applied", w.do(http.MethodPost, payPath, onePay, "Content-Type", `application/json; charset="UTF8"`).header.Get("Midas-Outcome"))
+}
+
+// The config of the README's site for Prometheus: Caddy orders respond before metrics.
+func TestTheREADMEsMetricsAreServed(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	site := regexp.MustCompile(`(?s)\nhttp://:9180 \{\n(.*?)\n\}\n`).FindStringSubmatch(string(text))
+	require.NotNil(t, site)
+	w := newWorld(t, "", site[1])
+	a := w.do(http.MethodGet, "/metrics", "")
+	require.Equal(t, http.StatusOK, a.status)
+	require.Contains(t, a.body, "midas_orders_in_flight")
+	require.Equal(t, http.StatusOK, w.do(http.MethodGet, "/midas/health/live", "").status)
+	require.Equal(t, http.StatusNotFound, w.do(http.MethodGet, "/other", "").status)
+}
+
+func TestABodyThatDoesNotComeKeepsNoRefusedCallerWaiting(t *testing.T) {
+	w := newWorld(t, "", "midas {\n login\n signed resign\n }")
+	for name, head := range map[string]string{
+		"a token":               "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+		"a slip":                "POST //cgi-bin/token HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+		"a login by a page":     "POST /sns/jscode2session HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\n",
+		"a login's slip":        "POST /sns/jscode2session/ HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+		"a login with GET":      "GET /sns/jscode2session HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+		"a payment by a page":   "POST " + payPath + " HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\n",
+		"a login by a bad name": "PUT /sns/jscode2session HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			a := w.raw(head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+			require.Equal(t, "not_sent", a.header.Get("Midas-Outcome"))
+		})
+	}
+}
+
+func TestTheLogHearsOfNotMoreFieldsThanItsBound(t *testing.T) {
+	w := newWorld(t, "", "midas {\n signed resign\n }")
+	log := filepath.Join(t.TempDir(), "log")
+	w.reload(strings.Replace(w.config, "output discard", "output file "+log, 1))
+	for n := range 30 {
+		var fields strings.Builder
+		for m := range 50 {
+			fmt.Fprintf(&fields, `,"f%d_%d":1`, n, m)
+		}
+		w.post(payPath, `{"openid":"`+player+`"`+fields.String()+`}`)
+	}
+	require.LessOrEqual(t, strings.Count(logOf(t, log), "a field of a caller is not sent as it is"), 1000)
 }

@@ -24,6 +24,7 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request) error {
 	g, wish, err := h.readLogin(w, r)
 	var answer outcome.Answer
 	if err != nil {
+		hurry(w)
 		answer = refusal(err, call{})
 	} else {
 		answer = h.logIn(r, g, wish)

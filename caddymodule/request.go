@@ -57,11 +57,16 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request, path string) ([]b
 	_ = connection.SetReadDeadline(time.Now().Add(h.midas.processor.Deadline))
 	body, err := h.readBody(r, path)
 	if err != nil {
-		_ = connection.SetReadDeadline(time.Now().Add(moment))
+		hurry(w)
 		return nil, err
 	}
 	_ = connection.SetReadDeadline(time.Time{})
 	return body, nil
+}
+
+// hurry bounds how long the server waits for a body that is not read.
+func hurry(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(moment))
 }
 
 func (h *Handler) readBody(r *http.Request, path string) ([]byte, error) {
@@ -144,7 +149,9 @@ func mayBeJSON(header http.Header) bool {
 		return true
 	}
 	media, params, err := mime.ParseMediaType(types[0])
-	return len(types) == 1 && err == nil && isUTF8(params["charset"]) &&
+	charset := params["charset"]
+	isText := isUTF8(charset) || strings.EqualFold(charset, "us-ascii") || strings.EqualFold(charset, "iso-8859-1") // what is not UTF-8 in there is refused
+	return len(types) == 1 && err == nil && isText &&
 		(strings.HasPrefix(media, "text/") || media == "application/json" || media == "application/x-www-form-urlencoded")
 }
 

@@ -32,6 +32,7 @@ func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request, path string
 		answer = refusal(err, call{})
 	}
 	w.Header().Set("Cache-Control", "no-store")
+	hurry(w)
 	h.write(w, answer)
 	return nil
 }

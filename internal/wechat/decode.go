@@ -31,8 +31,8 @@ func Decode(e Endpoint, body []byte) (Request, error) { return decode(e, body, n
 // DecodeSigned is Decode for a caller that signs for itself, and takes what WeChat takes:
 // numbers as text and texts as numbers, fields that the API does not have, a byte order
 // mark. It calls changed with the name of each field that it drops or converts. A name that
-// could be a secret, at the wrong place, is told as "another field". A field that is a real
-// one but for its case is refused: it is not what the caller takes it for.
+// could be a secret, at the wrong place, is told as "another field". A field that is nearly
+// another one, such as zoneId, is refused where that is missing.
 func DecodeSigned(e Endpoint, body []byte, changed func(field, change string)) (Request, error) {
 	return decode(e, bytes.TrimPrefix(body, byteOrderMark), changed)
 }
@@ -51,6 +51,8 @@ func decode(e Endpoint, body []byte, changed func(field, change string)) (Reques
 		switch {
 		case len(bytes.TrimSpace(body)) == 0:
 			return r, &FieldError{"body", "must be a JSON object, got nothing"}
+		case changed != nil && bytes.IndexByte(body, '=') > 0:
+			return r, &FieldError{"body", "must be a JSON object, got a form"}
 		case bytes.HasPrefix(body, byteOrderMark):
 			return r, &FieldError{"body", "must not begin with a byte order mark (EF BB BF)"}
 		}
@@ -61,6 +63,7 @@ func decode(e Endpoint, body []byte, changed func(field, change string)) (Reques
 		d.readMember(&r)
 	}
 	d.readToken()
+	d.settleDoubtful(&r)
 	r.followBody()
 	if _, err := d.json.ReadToken(); d.syntax == nil && !errors.Is(err, io.EOF) {
 		d.syntax = &FieldError{"body", "must be one JSON object, with nothing after it"}
@@ -84,6 +87,9 @@ type decoder struct {
 	// changed is told of fields that are dropped or converted. nil: they are refused.
 	changed func(field, change string)
 
+	// doubtful are fields of a caller that signs whose names are nearly those of others.
+	doubtful []string
+
 	syntax error // nothing more can be read
 	broken error // the first rule broken; reading goes on for the bill_no
 }
@@ -96,7 +102,7 @@ var decoders = sync.Pool{New: func() any {
 func (d *decoder) release() {
 	d.source.Reset(nil)
 	d.json.Reset(&d.source)
-	d.syntax, d.broken, d.changed = nil, nil, nil
+	d.syntax, d.broken, d.changed, d.doubtful = nil, nil, nil, nil
 	decoders.Put(d)
 }
 
@@ -159,7 +165,12 @@ func (d *decoder) readStranger(r *Request) {
 	case at >= 0:
 		r.noteSignature(signatureFields[at])
 		d.drop(name)
-	case d.changed != nil && !api.hasFolded(name):
+	case d.changed != nil && api.similar(name) >= 0:
+		d.doubtful = append(d.doubtful, name)
+	case d.changed != nil && name == env.name:
+		d.readForeignEnv()
+		return
+	case d.changed != nil:
 		if len(name) >= shortestCode || !isWord(name) {
 			name = anotherField
 		}
@@ -170,6 +181,32 @@ func (d *decoder) readStranger(r *Request) {
 		d.refuse("body", "has a field that "+api.Name+" does not have; it has "+api.names())
 	}
 	d.skipValue()
+}
+
+// readForeignEnv reads the env of a caller that signs for an API whose path names the
+// environment. One that says otherwise would be taken for real coins.
+func (d *decoder) readForeignEnv() {
+	value, err := d.json.ReadValue()
+	switch text := strings.Trim(string(value), `"`); {
+	case err != nil:
+		d.syntax = explain(err)
+	case text == "0" || text == "" || text == "null":
+		d.drop(env.name)
+	default:
+		d.refuse(env.name, "is not a field here: the path names the environment")
+	}
+}
+
+// settleDoubtful drops the fields whose names are nearly those of others that are there,
+// and refuses the first of those that are not: it is not what the caller takes it for.
+func (d *decoder) settleDoubtful(r *Request) {
+	for _, name := range d.doubtful {
+		if at := r.endpoint.API.similar(name); r.values[at] != "" {
+			d.drop(name)
+		} else {
+			d.refuse(name, "is not a field of "+r.endpoint.API.Name+", which has "+r.endpoint.API.fields[at].name)
+		}
+	}
 }
 
 // drop says that a field is left out.
@@ -222,7 +259,7 @@ func (f *field) read(kind jsontext.Kind, raw jsontext.Value) (value, rule string
 // text is no number, and must not be quoted as one.
 func (f *field) convert(kind jsontext.Kind, raw jsontext.Value) (value, rule string) {
 	switch {
-	case f.number && kind == '"' && isDigits(stringOf(raw)):
+	case f.number && kind == '"' && (isDigits(stringOf(raw)) || stringOf(raw) == ""):
 		return stringOf(raw), ""
 	case !f.number && kind == '0' && isDigits(string(raw)):
 		return string(raw), ""

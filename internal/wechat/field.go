@@ -87,17 +87,19 @@ func (a *API) index(name string) int {
 }
 
 // names lists the API's fields, for messages.
-// hasFolded reports whether the API has a field that is called name but for its case.
-func (a *API) hasFolded(name string) bool {
-	return slices.ContainsFunc(a.fields, func(f field) bool { return strings.EqualFold(f.name, name) })
-}
-
 func (a *API) names() string {
 	var names []string
 	for _, f := range a.fields {
 		names = append(names, f.name)
 	}
 	return strings.Join(names, ", ")
+}
+
+// similar returns the index of the field that is called name but for its case and for _
+// and -, and -1 if there is none.
+func (a *API) similar(name string) int {
+	plain := strings.NewReplacer("_", "", "-", "")
+	return slices.IndexFunc(a.fields, func(f field) bool { return strings.EqualFold(plain.Replace(f.name), plain.Replace(name)) })
 }
 
 // A signature or token is the sidecar's to add. These are the names under which
