@@ -56,7 +56,7 @@ type shared struct {
 	calls inflight.Counter
 	// longest is how long a call may take, of all configs that there were.
 	longest atomic.Int64
-	// closing are the stores that nobody uses any more but calls that began before.
+	// closing are the stores that only calls which began earlier still use.
 	closing inflight.Counter
 }
 
@@ -83,7 +83,7 @@ func (l *shared) await() {
 	_ = l.calls.Wait(ctx)
 }
 
-// Destruct does nothing: what nobody uses is garbage.
+// Destruct does nothing: what is no longer used is garbage.
 func (*shared) Destruct() error { return nil }
 
 // generations are the configs that there are, each with what others follow while it is the

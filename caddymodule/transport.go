@@ -29,8 +29,8 @@ func init() {
 	caddy.RegisterModule(Transport{})
 }
 
-// Transport is a transport for HTTP/1.1 that makes each call on the goroutine of whoever
-// asks, without the two that Caddy's transport "http" wakes for each. It takes the same
+// Transport is a transport for HTTP/1.1 that makes each call on the goroutine of its
+// caller, without the two that Caddy's transport "http" wakes for each. It takes the same
 // options, but for max_conns_per_host, keepalive_idle_conns (of all hosts),
 // response_header_timeout, expect_continue_timeout, compression, read_buffer,
 // write_buffer and proxy_protocol, and no version but 1.1. What goes by a proxy

@@ -22,7 +22,7 @@ const (
 
 var errKeyRefused = errors.New("WeChat refuses what is signed with it (90011), and the store has no other that it takes")
 
-// refusals is what WeChat says of a Midas key in place of which there is no other.
+// refusals is what WeChat says of a Midas key that has no replacement.
 type refusals struct {
 	log *slog.Logger
 

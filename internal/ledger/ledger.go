@@ -238,8 +238,8 @@ type Facts struct {
 	Returned bool
 	// PayPending: the pay that this order cancels is pending, and may be sent again.
 	PayPending bool
-	// PayMaybeApplied: the pay that this order cancels has an attempt the end of which
-	// was not seen, so that it may be carried out yet.
+	// PayMaybeApplied: the pay that this order cancels has a lost attempt, so that it
+	// may be carried out yet.
 	PayMaybeApplied bool
 }
 

@@ -10,8 +10,7 @@ type Outcome string
 const (
 	// Applied: the order was carried out. For a call that reads: answered.
 	Applied Outcome = "applied"
-	// AlreadyApplied: an earlier attempt of ours, the end of which was not seen,
-	// carried the order out.
+	// AlreadyApplied: an earlier attempt of ours that was lost carried the order out.
 	AlreadyApplied Outcome = "already_applied"
 	// Duplicate: an order with this bill_no was carried out before, by a call that
 	// was not ours, or may have been taken back since. The caller decides whether it
